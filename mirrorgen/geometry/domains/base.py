@@ -1,0 +1,181 @@
+"""The contract of a constraint set."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from mirrorgen.errors import DomainError
+from mirrorgen.geometry.validation import check_shape, should_check
+
+__all__ = ["Domain", "DomainConstraint", "as_buffer", "margin"]
+
+
+def as_buffer(value: Tensor | float | list | tuple) -> Tensor:
+    """Constraint data as a float64 tensor: float32 users lose nothing, the sets they describe do not move."""
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def margin(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """A few units in the last place of ``scale`` in the dtype of ``x``.
+
+    A slack above it stays positive in whatever order a caller sums the constraint in that dtype; the square
+    root of the length is the usual growth of rounding errors.
+    """
+    size = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
+    return (4.0 + math.sqrt(x.shape[-1])) * torch.finfo(x.dtype).eps * size
+
+
+class Domain(nn.Module, ABC):
+    """An open convex set with its closure, in the coordinates that users hold.
+
+    Points have shape ``(..., dim)``. Data such as bounds are float64 buffers, cast to the dtype of the points
+    they meet. A set with equalities has ``dual_dim < dim``; ``to_chart`` is then an isometry from its affine
+    hull to ``R^dual_dim``, and densities are with respect to Lebesgue measure in the coordinates that the
+    class states, which differ from the chart by the constant ``chart_log_volume``.
+
+    A subclass provides ``slack``, ``constraint_name``, ``interior_point``, ``project``, ``reflect`` and
+    ``pull_inside``, and ``sample_uniform`` if it is bounded.
+    """
+
+    dim: int
+    bounded: bool = True
+    chart_log_volume: float = 0.0
+
+    @property
+    def dual_dim(self) -> int:
+        """Dimension of the affine hull, the length of a dual point."""
+        return self.dim
+
+    @abstractmethod
+    def slack(self, x: Tensor) -> Tensor:
+        """Margin of every inequality, ``(..., m)``, positive inside, in the dtype of ``x``."""
+
+    @abstractmethod
+    def constraint_name(self, index: int) -> str:
+        """The inequality behind column ``index`` of ``slack``, such as ``"x[3] > 0"``."""
+
+    @abstractmethod
+    def interior_point(self) -> Tensor:
+        """A well-centred interior point, float64 ``(dim,)``."""
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """Euclidean projection onto the closure, ``(..., dim)``."""
+
+    @abstractmethod
+    def reflect(self, x: Tensor, step: Tensor) -> Tensor:
+        """End point of the specular (billiard) path of length ``|step|`` from ``x`` along ``step``.
+
+        Exact for steps of any length; the result is strictly inside. Uniform measure is preserved.
+        """
+
+    @abstractmethod
+    def pull_inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Move points that rounding put on or over the boundary to a nearby representable interior point.
+
+        Meant for points of the closure up to rounding; it is not a projection of far points.
+
+        Returns:
+            The points ``(..., dim)``, strictly inside in their own dtype, and a mask ``(...)`` of those moved.
+        """
+
+    def sample_uniform(self, n: int, *, generator: torch.Generator | None = None,
+                       dtype: torch.dtype | None = None) -> Tensor:
+        """``n`` independent uniform points ``(n, dim)``, strictly inside.
+
+        Raises:
+            DomainError: If the set is unbounded.
+        """
+        raise DomainError(f"{self!r} has no uniform law: it is unbounded; intersect it with a bounded set")
+
+    def halfspaces(self) -> tuple[Tensor, Tensor]:
+        """Unit-row ``A (m, dual_dim)`` and ``b (m,)`` with the set equal to ``A z < b`` in the chart.
+
+        Raises:
+            DomainError: If the set is not described by finitely many half-spaces.
+        """
+        raise DomainError(f"{self!r} is not described by half-spaces")
+
+    def to_chart(self, x: Tensor) -> Tensor:
+        """Isometric coordinates ``(..., dual_dim)`` of points of the affine hull."""
+        return x
+
+    def from_chart(self, z: Tensor) -> Tensor:
+        """Inverse of ``to_chart``."""
+        return z
+
+    def equality_residual(self, x: Tensor) -> Tensor | None:
+        """Largest violation of the equalities, ``(...)``, in units of their rounding error; None if there are none."""
+        return None
+
+    def contains(self, x: Tensor, atol: float = 0.0) -> Tensor:
+        """Whether points lie strictly inside (``slack > -atol``); NaN counts as outside.
+
+        Args:
+            x: Points ``(..., dim)``.
+            atol: Tolerance on every inequality; 0 asks for the strict interior in the dtype of ``x``.
+
+        Returns:
+            A bool tensor ``(...)``.
+        """
+        check_shape(x, self.dim, "x")
+        inside = (self.slack(x) > -atol).all(-1) & torch.isfinite(x).all(-1)
+        residual = self.equality_residual(x)
+        return inside if residual is None else inside & (residual <= 1.0)
+
+    def explain(self, x: Tensor) -> str | None:
+        """A sentence that names the worst violated constraint and the point, or None if all points are inside."""
+        check_shape(x, self.dim, "x")
+        rows = x.detach().reshape(-1, self.dim)
+        outside = (~self.contains(rows)).nonzero().flatten()
+        if len(outside) == 0:
+            return None
+        count = f"{len(outside)} of {len(rows)} points outside {self!r}"
+        if not torch.isfinite(rows).all():
+            row = int((~torch.isfinite(rows).all(-1)).nonzero()[0])
+            return f"{count}; point {row} has a NaN or infinite coordinate"
+        slack = self.slack(rows)[outside]
+        worst = int(slack.amin(-1).argmin())
+        column = int(slack[worst].argmin())
+        residual = self.equality_residual(rows[outside])
+        if residual is not None and slack[worst, column] > 0:
+            row = int(outside[int(residual.argmax())])
+            return f"{count}; point {row} violates an equality by {float(residual.max()):.3g} times its rounding error"
+        return (
+            f"{count}; point {int(outside[worst])} violates {self.constraint_name(column)} "
+            f"(slack {float(slack[worst, column]):.3g})"
+        )
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        """Raise unless every point is strictly inside; values are read only in eager mode.
+
+        Raises:
+            ShapeError: If the last axis is not ``dim``.
+            DomainError: Naming the worst violated constraint.
+        """
+        check_shape(x, self.dim, name)
+        if should_check(x) and not bool(self.contains(x).all()):
+            raise DomainError(f"{name}: {self.explain(x)}; move the points inside, for example with project and pull_inside")
+
+    @property
+    def constraint(self) -> constraints.Constraint:
+        """The set as a ``torch.distributions`` constraint with ``event_dim = 1``."""
+        return DomainConstraint(self)
+
+
+class DomainConstraint(constraints.Constraint):
+    """View of a ``Domain`` for ``torch.distributions``."""
+
+    is_discrete = False
+    event_dim = 1
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """``domain.contains(value)``."""
+        return self.domain.contains(value)

@@ -1,0 +1,87 @@
+"""Axis-aligned boxes."""
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.domains.base import Domain, as_buffer
+
+__all__ = ["Box"]
+
+
+class Box(Domain):
+    """``{x : low < x < high}`` coordinatewise.
+
+    Args:
+        low: Lower bounds, a number or ``(dim,)``.
+        high: Upper bounds, a number or ``(dim,)``.
+        dim: Number of coordinates; needed only when both bounds are numbers and ``dim > 1``.
+
+    Raises:
+        DomainError: If a bound is not finite or ``low >= high`` somewhere (empty interior).
+        ShapeError: If the shapes disagree.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor | float | list = 0.0, high: Tensor | float | list = 1.0, dim: int | None = None) -> None:
+        super().__init__()
+        lower, upper = torch.broadcast_tensors(torch.atleast_1d(as_buffer(low)), torch.atleast_1d(as_buffer(high)))
+        self.dim = lower.shape[-1] if dim is None else dim
+        if lower.ndim != 1 or lower.shape[0] not in (1, self.dim):
+            raise ShapeError(f"low and high must be numbers or vectors of length dim, got {tuple(lower.shape)} and dim={dim}")
+        self.register_buffer("low", lower.expand(self.dim).clone())
+        self.register_buffer("high", upper.expand(self.dim).clone())
+        if not bool((torch.isfinite(self.low) & torch.isfinite(self.high)).all()):
+            raise DomainError("Box bounds must be finite; use Orthant, Halfspace or Euclidean for unbounded sets")
+        if not bool((self.low < self.high).all()):
+            i = int((self.low >= self.high).nonzero()[0])
+            raise DomainError(f"Box has an empty interior: low[{i}]={self.low[i]:g} >= high[{i}]={self.high[i]:g}")
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, low in [{self.low.min():g}, {self.low.max():g}], high in [{self.high.min():g}, {self.high.max():g}]"
+
+    def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.low.to(x.dtype), self.high.to(x.dtype)
+
+    def slack(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x)
+        return torch.cat([x - low, high - x], -1)
+
+    def constraint_name(self, index: int) -> str:
+        i = index % self.dim
+        return f"x[{i}] > {self.low[i]:g}" if index < self.dim else f"x[{i}] < {self.high[i]:g}"
+
+    def interior_point(self) -> Tensor:
+        return 0.5 * (self.low + self.high)
+
+    def project(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x)
+        return torch.clamp(x, low, high)
+
+    def reflect(self, x: Tensor, step: Tensor) -> Tensor:
+        # Unfolding: the path is straight in the mirrored copies of the box, whose period is twice the width.
+        low, high = self._bounds(x)
+        width = high - low
+        phase = torch.remainder(x - low + step, 2 * width)
+        return self.pull_inside(low + torch.where(phase > width, 2 * width - phase, phase))[0]
+
+    def pull_inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self._bounds(x)
+        # Next to a zero bound the nearest number is subnormal, which accelerators flush to zero.
+        tiny = torch.finfo(x.dtype).tiny
+        first = torch.maximum(torch.nextafter(low, high), low + tiny)
+        last = torch.minimum(torch.nextafter(high, low), high - tiny)
+        return torch.clamp(x, first, last), ((x < first) | (x > last)).any(-1)
+
+    def sample_uniform(self, n: int, *, generator: torch.Generator | None = None,
+                       dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or torch.get_default_dtype()
+        u = torch.rand(n, self.dim, generator=generator, dtype=dtype, device=self.low.device)
+        low, high = self._bounds(u)
+        return self.pull_inside(torch.lerp(low, high, u))[0]
+
+    def halfspaces(self) -> tuple[Tensor, Tensor]:
+        eye = torch.eye(self.dim, dtype=self.low.dtype, device=self.low.device)
+        return torch.cat([-eye, eye]), torch.cat([-self.low, self.high])

@@ -1,0 +1,182 @@
+"""Structured Hessians: products, solves, square roots and log-determinants without dense matrices.
+
+``sqrt_mv`` multiplies by a factor ``S`` with ``S S^T = H`` and ``inv_sqrt_mv`` by ``S^-T``, so that standard
+normal noise becomes noise of covariance ``H`` and ``H^-1``; ``S`` need not be symmetric.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["BlockHessian", "DenseHessian", "DiagonalHessian", "HessianOperator", "RankOneHessian"]
+
+
+class HessianOperator(ABC):
+    """A batch of symmetric positive definite matrices ``H (..., d, d)`` acting on vectors ``(..., d)``."""
+
+    @abstractmethod
+    def mv(self, v: Tensor) -> Tensor:
+        """``H v``."""
+
+    @abstractmethod
+    def solve(self, v: Tensor) -> Tensor:
+        """``H^-1 v``."""
+
+    @abstractmethod
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        """``S v`` with ``S S^T = H``."""
+
+    @abstractmethod
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        """``S^-T v``, of covariance ``H^-1`` for standard normal ``v``."""
+
+    @abstractmethod
+    def logdet(self) -> Tensor:
+        """``log det H``, shape ``(...)``."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """The matrices ``(..., d, d)``, for tests and small problems."""
+
+
+class DiagonalHessian(HessianOperator):
+    """``H = diag(h)``; every operation is O(d).
+
+    Args:
+        diagonal: ``h (..., d)``, positive.
+    """
+
+    def __init__(self, diagonal: Tensor) -> None:
+        self.diagonal = diagonal
+
+    def mv(self, v: Tensor) -> Tensor:
+        return self.diagonal * v
+
+    def solve(self, v: Tensor) -> Tensor:
+        return v / self.diagonal
+
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        return self.diagonal.sqrt() * v
+
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        return v * self.diagonal.rsqrt()
+
+    def logdet(self) -> Tensor:
+        return self.diagonal.log().sum(-1)
+
+    def dense(self) -> Tensor:
+        return torch.diag_embed(self.diagonal)
+
+
+class RankOneHessian(HessianOperator):
+    """``H = diag(h) + c u u^T`` with ``c >= 0``; every operation is O(d).
+
+    With ``w = h^-1/2 u`` and ``s = |w|^2``: ``det H = (1 + c s) prod h`` (matrix determinant lemma), the solve
+    is Sherman-Morrison's, and ``S = diag(h)^1/2 (I + a w w^T)`` with ``a = c / (1 + sqrt(1 + c s))``.
+
+    Args:
+        diagonal: ``h (..., d)``, positive.
+        vector: ``u (..., d)``.
+        weight: ``c (...)``.
+    """
+
+    def __init__(self, diagonal: Tensor, vector: Tensor, weight: Tensor) -> None:
+        self.diagonal, self.vector, self.weight = diagonal, vector, weight
+        self._root = diagonal.sqrt()
+        self._w = vector / self._root
+        self._gain = weight * self._w.square().sum(-1)
+        self._a = weight / (1 + torch.sqrt(1 + self._gain))
+
+    def _along(self, weight: Tensor, direction: Tensor, v: Tensor) -> Tensor:
+        return (weight * (direction * v).sum(-1)).unsqueeze(-1) * direction
+
+    def mv(self, v: Tensor) -> Tensor:
+        return self.diagonal * v + self._along(self.weight, self.vector, v)
+
+    def solve(self, v: Tensor) -> Tensor:
+        u = v / self._root
+        return (u - self._along(self.weight / (1 + self._gain), self._w, u)) / self._root
+
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        return self._root * (v + self._along(self._a, self._w, v))
+
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        # (I + a w w^T)^-1 = I - a / sqrt(1 + c s) w w^T because 1 + a s = sqrt(1 + c s).
+        return (v - self._along(self._a * torch.rsqrt(1 + self._gain), self._w, v)) / self._root
+
+    def logdet(self) -> Tensor:
+        return self.diagonal.log().sum(-1) + torch.log1p(self._gain)
+
+    def dense(self) -> Tensor:
+        outer = self.vector.unsqueeze(-1) * self.vector.unsqueeze(-2)
+        return torch.diag_embed(self.diagonal) + self.weight[..., None, None] * outer
+
+
+class DenseHessian(HessianOperator):
+    """``H`` by its Cholesky factor ``L``: O(d^3) once, O(d^2) per product.
+
+    Args:
+        matrix: ``(..., d, d)``, symmetric positive definite.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        # cholesky_ex leaves a failed factor to surface as NaN rows instead of a batch-wide exception.
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        self._factor = torch.where((info > 0)[..., None, None], torch.nan, factor)
+
+    def mv(self, v: Tensor) -> Tensor:
+        return (self.matrix @ v.unsqueeze(-1)).squeeze(-1)
+
+    def solve(self, v: Tensor) -> Tensor:
+        return torch.cholesky_solve(v.unsqueeze(-1), self._factor).squeeze(-1)
+
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        return (self._factor @ v.unsqueeze(-1)).squeeze(-1)
+
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(self._factor.mT, v.unsqueeze(-1), upper=True).squeeze(-1)
+
+    def logdet(self) -> Tensor:
+        return 2 * torch.diagonal(self._factor, dim1=-2, dim2=-1).log().sum(-1)
+
+    def dense(self) -> Tensor:
+        return self.matrix
+
+
+class BlockHessian(HessianOperator):
+    """Block-diagonal ``H`` of independent blocks, split along the last axis.
+
+    Args:
+        blocks: The operators.
+        sizes: The length of each block.
+    """
+
+    def __init__(self, blocks: Sequence[HessianOperator], sizes: Sequence[int]) -> None:
+        self.blocks, self.sizes = list(blocks), list(sizes)
+
+    def _each(self, name: str, v: Tensor) -> Tensor:
+        parts = v.split(self.sizes, -1)
+        return torch.cat([getattr(h, name)(p) for h, p in zip(self.blocks, parts, strict=True)], -1)
+
+    def mv(self, v: Tensor) -> Tensor:
+        return self._each("mv", v)
+
+    def solve(self, v: Tensor) -> Tensor:
+        return self._each("solve", v)
+
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        return self._each("sqrt_mv", v)
+
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        return self._each("inv_sqrt_mv", v)
+
+    def logdet(self) -> Tensor:
+        return torch.stack([h.logdet() for h in self.blocks]).sum(0)
+
+    def dense(self) -> Tensor:
+        eye = torch.eye(sum(self.sizes)).to(self.blocks[0].dense())
+        columns = [self.mv(e.expand(self.logdet().shape + e.shape)) for e in eye]
+        return torch.stack(columns, -1)

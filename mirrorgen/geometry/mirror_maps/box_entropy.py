@@ -1,0 +1,66 @@
+"""The entropic map of a box."""
+
+import torch
+from torch import Tensor
+
+from mirrorgen.geometry.domains.box import Box
+from mirrorgen.geometry.mirror_maps.base import SeparableMap
+from mirrorgen.numerics import log1p_gap, softplus, xlogx
+
+__all__ = ["BoxEntropy"]
+
+
+class BoxEntropy(SeparableMap):
+    """Fermi-Dirac entropy: the logit map of a box, ``x = low + (high - low) sigmoid(y)``.
+
+    ``phi(x) = sum (x-a) log(x-a) + (b-x) log(b-x)``, ``grad phi = log((x-a)/(b-x))``,
+    ``phi*(y) = sum a y + (b-a) (softplus(y) - log(b-a))``. Dual tails are exponential.
+
+    Args:
+        domain: A ``Box``.
+    """
+
+    def __init__(self, domain: Box) -> None:
+        super().__init__(domain)
+
+    def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.domain.low.to(x.dtype), self.domain.high.to(x.dtype)
+
+    def _potential(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x)
+        return xlogx(x - low) + xlogx(high - x)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x)
+        return torch.log(x - low) - torch.log(high - x)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        low, high = self._bounds(y)
+        width = high - low
+        # From the nearer end, so that the offset from either bound keeps its relative accuracy.
+        return torch.where(y < 0, low + width * torch.sigmoid(y), high - width * torch.sigmoid(-y))
+
+    def _conjugate(self, y: Tensor) -> Tensor:
+        low, high = self._bounds(y)
+        width = high - low
+        return low * y + width * (softplus(y) - torch.log(width))
+
+    def _curvature(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x)
+        return 1 / (x - low) + 1 / (high - x)
+
+    def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
+        """``sum -log(b-a) + softplus(y) + softplus(-y)``: never loses the distance to the boundary."""
+        low, high = self._bounds(y)
+        return (softplus(y) + softplus(-y) - torch.log(high - low)).sum(-1)
+
+    def _curvature_dual(self, y: Tensor) -> Tensor:
+        low, high = self._bounds(y)
+        return 1 / ((high - low) * torch.sigmoid(y) * torch.sigmoid(-y))
+
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        """``sum (p-a) log((p-a)/(q-a)) + (b-p) log((b-p)/(b-q))`` in its cancellation-free form."""
+        low, high = self._bounds(p)
+        step = q - p
+        lower, upper = p - low, high - p
+        return (lower * log1p_gap(step / lower) + upper * log1p_gap(-step / upper)).sum(-1)
