@@ -1,0 +1,58 @@
+"""Sphinx configuration."""
+
+import re
+
+from sphinx.application import Sphinx
+
+from mirrorgen._version import __version__
+
+project = "mirrorgen"
+author = "mirrorgen contributors"
+copyright = "mirrorgen contributors"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "mirrorgen"
+
+# The API reference is generated from the modules that exist: a new module needs no entry here.
+autosummary_generate = True
+autosummary_imported_members = False
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"show-inheritance": True}
+# Optional dependencies of single modules; their absence must not hide those modules' documentation.
+autodoc_mock_imports = ["gymnasium", "stable_baselines3", "diffusers", "datasets", "arviz", "huggingface_hub"]
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+# Docstrings are written to be read in the source: a bare |x| or (*batch, dim) in running text is mathematics,
+# not markup. Only literals, roles and bold text keep their meaning.
+_MARKUP = re.compile(r"(``.+?``|:\w+:`.+?`|`[^`]+`_{0,2}|\*\*\w[^*\n]*\w\*\*)")
+
+
+def escape_mathematics(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Escape characters that reStructuredText would read as substitutions, emphasis and references."""
+    pieces = _MARKUP.split("\n".join(lines))
+    for i in range(0, len(pieces), 2):
+        pieces[i] = re.sub(r"(?<!\\)([|*])", r"\\\1", pieces[i])
+        pieces[i] = re.sub(r"(?<=\w)_(?!\w)", r"\\_", pieces[i])
+    lines[:] = "".join(pieces).split("\n")
+
+
+def setup(app: Sphinx) -> None:
+    """Run before napoleon, which adds markup of its own."""
+    app.connect("autodoc-process-docstring", escape_mathematics, priority=400)
