@@ -1,0 +1,8 @@
+"""Small backbones called as ``net(x, t, condition)``: plain networks without geometry inside."""
+
+from mirrorgen.nets.base import ACTIVATIONS, Net
+from mirrorgen.nets.embedding import ConditionEmbedding, TimeEmbedding
+from mirrorgen.nets.mlp import MLP
+from mirrorgen.nets.residual import ResidualMLP
+
+__all__ = ["ACTIVATIONS", "ConditionEmbedding", "MLP", "Net", "ResidualMLP", "TimeEmbedding"]
