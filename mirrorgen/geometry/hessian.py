@@ -4,13 +4,23 @@
 normal noise becomes noise of covariance ``H`` and ``H^-1``; ``S`` need not be symmetric.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["BlockHessian", "DenseHessian", "DiagonalHessian", "HessianOperator", "RankOneHessian"]
+from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
+
+__all__ = [
+    "BlockHessian",
+    "DenseHessian",
+    "DiagonalHessian",
+    "HessianOperator",
+    "RankOneHessian",
+    "TangentDiagonalHessian",
+]
 
 
 class HessianOperator(ABC):
@@ -112,6 +122,54 @@ class RankOneHessian(HessianOperator):
     def dense(self) -> Tensor:
         outer = self.vector.unsqueeze(-1) * self.vector.unsqueeze(-2)
         return torch.diag_embed(self.diagonal) + self.weight[..., None, None] * outer
+
+
+class TangentDiagonalHessian(HessianOperator):
+    """``H = V^T diag(h) V`` on the hyperplane ``sum = 0`` with Helmert's ``V``; every operation is O(K).
+
+    With ``r = 1/h`` the solve is ``V^T (r * (u - (r.u) / sum r))``, ``u = V v``, and
+    ``log det H = sum log h + log sum r - log K``. The square root is ``S = V^T diag(h)^1/2 Q``, where the
+    columns of ``Q = P V`` are orthonormal and orthogonal to ``h^-1/2``, the direction that ``diag(h)^1/2``
+    sends to ``1`` and ``V^T`` to zero; ``P`` reflects ``1 / sqrt(K)`` onto minus that direction, whose
+    entries have one sign, so that the Householder vector never vanishes. ``S^-T = V^T diag(h)^-1/2 Q``.
+
+    Args:
+        diagonal: ``h (..., K)``, positive; the operator acts on ``(..., K-1)``.
+    """
+
+    def __init__(self, diagonal: Tensor) -> None:
+        self.diagonal = diagonal
+        self._inverse = diagonal.reciprocal()
+        self._total = self._inverse.sum(-1, keepdim=True)
+
+    def mv(self, v: Tensor) -> Tensor:
+        return to_helmert(self.diagonal * from_helmert(v))
+
+    def solve(self, v: Tensor) -> Tensor:
+        u = from_helmert(v)
+        mean = (self._inverse * u).sum(-1, keepdim=True) / self._total
+        return to_helmert(self._inverse * (u - mean))
+
+    def _frame(self, v: Tensor) -> Tensor:
+        """``Q v``."""
+        normal = torch.sqrt(self._inverse / self._total)
+        u, center = from_helmert(v), self.diagonal.shape[-1] ** -0.5
+        along = (normal * u).sum(-1, keepdim=True) / (1 + center * normal.sum(-1, keepdim=True))
+        return u - along * (normal + center)
+
+    def sqrt_mv(self, v: Tensor) -> Tensor:
+        return to_helmert(self.diagonal.sqrt() * self._frame(v))
+
+    def inv_sqrt_mv(self, v: Tensor) -> Tensor:
+        return to_helmert(self._inverse.sqrt() * self._frame(v))
+
+    def logdet(self) -> Tensor:
+        size = math.log(self.diagonal.shape[-1])
+        return self.diagonal.log().sum(-1) + self._total.squeeze(-1).log() - size
+
+    def dense(self) -> Tensor:
+        frame = from_helmert(torch.eye(self.diagonal.shape[-1] - 1).to(self.diagonal))
+        return (frame * self.diagonal.unsqueeze(-2)) @ frame.mT
 
 
 class DenseHessian(HessianOperator):
