@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+PYTEST_ARGS ?=
 
 .PHONY: help setup quickstart test lint types docs bench gallery clean
 .DELETE_ON_ERROR:
@@ -25,7 +26,7 @@ quickstart: $(STAMP)  ## train on the digits, sample, write the figure and metri
 	$(BIN)/python examples/quickstart/run.py
 
 test: $(STAMP)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ html_title = "mirrorgen"
 # The API reference is generated from the modules that exist: a new module needs no entry here.
 autosummary_generate = True
 autosummary_imported_members = False
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"show-inheritance": True}
 # Optional dependencies of single modules; their absence must not hide those modules' documentation.
