@@ -148,7 +148,14 @@ class TangentDiagonalHessian(HessianOperator):
     def solve(self, v: Tensor) -> Tensor:
         u = from_helmert(v)
         mean = (self._inverse * u).sum(-1, keepdim=True) / self._total
-        return to_helmert(self._inverse * (u - mean))
+        return to_helmert(self._balance(self._inverse * (u - mean)))
+
+    def _balance(self, p: Tensor) -> Tensor:
+        """``p`` whose entries sum to zero, the one at the largest ``r`` (which cancels) taken from the others."""
+        places = torch.arange(p.shape[-1], device=p.device)
+        largest = places == self._inverse.argmax(-1, keepdim=True)
+        rest = torch.where(largest, 0.0, p)
+        return torch.where(largest, -rest.sum(-1, keepdim=True), rest)
 
     def _frame(self, v: Tensor) -> Tensor:
         """``Q v``."""
@@ -161,7 +168,7 @@ class TangentDiagonalHessian(HessianOperator):
         return to_helmert(self.diagonal.sqrt() * self._frame(v))
 
     def inv_sqrt_mv(self, v: Tensor) -> Tensor:
-        return to_helmert(self._inverse.sqrt() * self._frame(v))
+        return to_helmert(self._balance(self._inverse.sqrt() * self._frame(v)))
 
     def logdet(self) -> Tensor:
         size = math.log(self.diagonal.shape[-1])
