@@ -121,9 +121,10 @@ class _Watch:
         if self.evaluations >= self.options.max_evaluations:
             raise self.failure(f"the bound of {self.options.max_evaluations} evaluations is reached")
         self.evaluations += 1
-        # The estimate of the first step may probe past the end, where the field need not exist.
+        # The estimate of the first step may probe past the end, where the field need not exist; the step
+        # size depends on the state, hence the detached times.
         t = t.clamp(min(self.start, self.end), max(self.start, self.end))
-        self.time = float(t)
+        self.time = float(t.detach())
         value = self.f(t.to(y.dtype), y)
         if value.shape != y.shape:
             raise ShapeError(

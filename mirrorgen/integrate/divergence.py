@@ -47,12 +47,13 @@ def divergence_exact(
         raise DomainError(f"mode is 'forward' or 'reverse'; got {mode!r}")
     basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
     probe = _forward_probe(f, y) if mode == "forward" else _reverse_probe(f, y)
-    batched = _over_probes(probe)
-    value, divergence = y, torch.zeros_like(y[..., 0])
+    batched = vmap(probe)
+    divergence = torch.zeros_like(y[..., 0])
     for directions in basis.split(chunk_size or len(basis)):
-        value, diagonal = batched(directions)
+        # The values are one tensor seen once per direction, not copies.
+        values, diagonal = batched(directions)
         divergence = divergence + diagonal.sum(0)
-    return value, divergence
+    return values[0], divergence
 
 
 def divergence_hutchinson(f: Callable[[Tensor], Tensor], y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,8 +84,8 @@ def divergence_hutchinson(f: Callable[[Tensor], Tensor], y: Tensor, noise: Tenso
     probe = _forward_probe(f, y)
     if noise.shape == y.shape:
         return probe(noise)
-    value, estimates = _over_probes(probe)(noise)
-    return value, estimates.mean(0)
+    values, estimates = vmap(probe)(noise)
+    return values[0], estimates.mean(0)
 
 
 def rademacher(
@@ -105,13 +106,10 @@ def rademacher(
     return (2 * bits - 1).to(like.dtype)
 
 
-def _over_probes(probe: _Probe) -> _Probe:
-    """Batch a probe over directions; the value of the field has no such axis."""
-    return vmap(probe, out_dims=(None, 0))  # type: ignore[arg-type]  # the stub omits tuples with None
-
-
 def _forward_probe(f: Callable[[Tensor], Tensor], y: Tensor) -> _Probe:
     """``e -> (f(y), e^T J e)`` by one Jacobian-vector product."""
+    # A view of a joint state and its tangent would differ in layout, which the compiler refuses.
+    y = y.contiguous()
 
     def probe(direction: Tensor) -> tuple[Tensor, Tensor]:
         value, product = jvp(f, (y,), (direction.expand_as(y),))[:2]
