@@ -11,6 +11,10 @@ from mirrorgen import mirror_maps as M
 DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "box": lambda: D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0]),
     "unit_box": lambda: D.Box(0.0, 1.0, dim=4),
+    "ball": lambda: D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5]),
+    "unit_ball": lambda: D.Ball(2),
+    "simplex": lambda: D.Simplex(4),
+    "triangle": lambda: D.Simplex(3),
 }
 
 MAPS: dict[str, Callable[[], M.MirrorMap]] = {

@@ -18,12 +18,12 @@ _TABLE = 2048
 def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int = 400_000) -> Tensor:
     """End point of the billiard path from ``z`` along ``step`` in ``{A z < b}``, exact for any length.
 
-    The point flies at unit speed to the nearest face, ``t_i = (b - A z)_i / (A u)_i``, its heading is reflected,
-    ``u <- u - 2 (a_i . u) a_i``, and so on until the path has length ``|step|``. At a corner the faces are
-    taken one after the other. A path in a polyhedron is made of isometries, so rounding does not grow
-    exponentially: the error stays below about eps times length times number of bounces. Rows that have arrived
-    drop out of the loop. The path is not differentiated, and the loop reads values: it neither compiles nor
-    vmaps (it is batched already).
+    The point flies at unit speed to the nearest face, ``t_i = (b - A z)_i / (A u)_i``, its heading is
+    reflected, ``u <- u - 2 (a_i . u) a_i``, and so on until the path has length ``|step|``. At a corner the
+    faces are taken one after the other. A path in a polyhedron is made of isometries, so rounding does not
+    grow exponentially: the error stays below about eps times length times number of bounces. Rows that have
+    arrived drop out of the loop. The path is not differentiated, and the loop reads values: it neither
+    compiles nor vmaps (it is batched already).
 
     Args:
         z: Interior points ``(..., d)``.
@@ -58,8 +58,8 @@ def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int 
         return end.reshape(start.shape)
     left = float(state[2].max())
     raise ConvergenceError(
-        f"{len(rows)} billiard paths are not at their end after {max_bounces} bounces (length {left:.3g} left); "
-        "take shorter steps, the set is thin compared with them",
+        f"{len(rows)} billiard paths are not at their end after {max_bounces} bounces (length {left:.3g} "
+        "left); take shorter steps, the set is thin compared with them",
         left,
     )
 
