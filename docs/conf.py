@@ -37,6 +37,8 @@ autodoc_default_options = {"show-inheritance": True}
 autodoc_mock_imports = ["gymnasium", "stable_baselines3", "diffusers", "datasets", "arviz", "huggingface_hub"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+# An "Attributes:" section is a list of fields; as objects they would be declared twice.
+napoleon_use_ivar = True
 
 # Docstrings are written to be read in the source: a bare |x| or (*batch, dim) in running text is mathematics,
 # not markup. Only literals, roles and bold text keep their meaning.
