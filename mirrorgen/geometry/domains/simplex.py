@@ -8,6 +8,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.base import Domain, as_buffer, margin
 from mirrorgen.geometry.domains.billiard import billiard
+from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
 from mirrorgen.numerics import upcast
 
 __all__ = ["Simplex"]
@@ -28,7 +29,6 @@ class Simplex(Domain):
     """
 
     _center: Tensor
-    _norms: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -37,8 +37,6 @@ class Simplex(Domain):
         self.dim = dim
         self.chart_log_volume = 0.5 * math.log(dim)
         self.register_buffer("_center", as_buffer(1.0 / dim).repeat(dim), persistent=False)
-        j = torch.arange(1, dim, dtype=torch.float64)
-        self.register_buffer("_norms", torch.sqrt(j * (j + 1)), persistent=False)
 
     @property
     def dual_dim(self) -> int:
@@ -49,16 +47,11 @@ class Simplex(Domain):
 
     def to_tangent(self, v: Tensor) -> Tensor:
         """``V^T v``, ``(..., K) -> (..., K-1)``: coordinates of the component along the simplex."""
-        j = torch.arange(1, self.dim, dtype=v.dtype, device=v.device)
-        return (torch.cumsum(v[..., :-1], -1) - j * v[..., 1:]) / self._norms.to(v.dtype)
+        return to_helmert(v)
 
     def from_tangent(self, z: Tensor) -> Tensor:
         """``V z``, ``(..., K-1) -> (..., K)``: a vector that sums to zero."""
-        w = z / self._norms.to(z.dtype)
-        j = torch.arange(1, self.dim, dtype=z.dtype, device=z.device)
-        zero = torch.zeros_like(w[..., :1])
-        tails = torch.flip(torch.cumsum(torch.flip(w, (-1,)), -1), (-1,))
-        return torch.cat([tails, zero], -1) - torch.cat([zero, j * w], -1)
+        return from_helmert(z)
 
     def to_chart(self, x: Tensor) -> Tensor:
         return self.to_tangent(x)
@@ -119,6 +112,6 @@ class Simplex(Domain):
         return self.pull_inside(x.to(dtype or torch.get_default_dtype()))[0]
 
     def halfspaces(self) -> tuple[Tensor, Tensor]:
-        eye = torch.eye(self.dim - 1, dtype=self._norms.dtype, device=self._norms.device)
+        eye = torch.eye(self.dim - 1, dtype=self._center.dtype, device=self._center.device)
         norm = math.sqrt(1 - 1 / self.dim)
         return -self.from_tangent(eye).mT / norm, self._center / norm
