@@ -4,15 +4,47 @@ Public names load lazily (PEP 562): ``import mirrorgen`` brings torch and the ge
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
+from mirrorgen._version import __version__
 from mirrorgen.geometry import domains, mirror_maps, validation
 
-__all__ = ["domains", "mirror_maps", "validation"]
+if TYPE_CHECKING:
+    from mirrorgen import data, flows, integrate, metrics, nets, training
+    from mirrorgen.geometry.bregman import bregman_divergence
+    from mirrorgen.storage import load, save
 
-_LAZY: dict[str, str] = {}
+__all__ = [
+    "__version__",
+    "bregman_divergence",
+    "data",
+    "domains",
+    "flows",
+    "integrate",
+    "load",
+    "metrics",
+    "mirror_maps",
+    "nets",
+    "save",
+    "training",
+    "validation",
+]
+
+_MODULES = frozenset({"data", "flows", "integrate", "metrics", "nets", "training"})
+_OBJECTS = {
+    "bregman_divergence": "mirrorgen.geometry.bregman",
+    "load": "mirrorgen.storage",
+    "save": "mirrorgen.storage",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"mirrorgen.{name}")
+    if name in _OBJECTS:
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
     raise AttributeError(f"module 'mirrorgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
