@@ -83,13 +83,9 @@ def feasibility(domain: SupportsMembership, x: Tensor) -> FeasibilityReport:
     worst_slack, worst_index = _worst(domain.slack(points), finite)
     sentence = None
     if not bool(inside.all()):
-        # The worst finite point may be inside while another one is NaN.
-        index = (
-            worst_index
-            if worst_index >= 0 and not bool(inside[worst_index])
-            else int((~inside).int().argmax())
-        )
-        sentence = domain.explain(points[index])
+        # The worst finite point may be inside while another one is NaN: then the first one outside.
+        known = worst_index >= 0 and not bool(inside[worst_index])
+        sentence = domain.explain(points[worst_index if known else int((~inside).int().argmax())])
     return FeasibilityReport(
         count=len(points),
         inside=int(inside.sum()),
@@ -102,7 +98,7 @@ def feasibility(domain: SupportsMembership, x: Tensor) -> FeasibilityReport:
 
 
 def _worst(slack: Tensor, finite: Tensor) -> tuple[float, int]:
-    slack = slack.reshape(len(finite), -1)
+    slack = slack.flatten(1)
     if not bool(finite.any()) or not slack.shape[1]:
         return float("nan"), -1
     margins = torch.where(finite, slack.amin(-1), torch.full_like(slack[:, 0], float("inf")))

@@ -53,8 +53,8 @@ def mmd_multi(x: Tensor, y: Tensor) -> Tensor:
 
     The kernels are ``exp(-|a - b|^2 / (s w))``, ``s`` in ``1/4, 1/2, 1, 2, 4``, where ``w`` is the mean
     squared distance between distinct points of the pooled sample; means include the diagonal (V-statistic).
-    This is the quantity reported by Liu et al., "Mirror Diffusion Models for Constrained and Watermarked Generation"
-    (2023). Its kernel depends on both samples, so values are comparable only across like pairs.
+    The setting of Liu et al., "Mirror Diffusion Models for Constrained and Watermarked Generation" (2023). The
+    kernel depends on both samples, so values are comparable only across like pairs.
 
     Args:
         x: Sample ``(n, dim)``.
@@ -73,9 +73,7 @@ def mmd_multi(x: Tensor, y: Tensor) -> Tensor:
     # Sum of squared distances over ordered pairs, 2 N sum |z - mean|^2.
     width = 2 * (pooled - pooled.mean(0)).square().sum() / (count - 1)
     if not float(width) > 0:
-        raise DomainError(
-            "all points coincide, so the kernel has no scale; use mmd with a bandwidth of your own"
-        )
+        raise DomainError("all points coincide, so the kernel has no scale; use mmd with a bandwidth of your own")
 
     def kernel(squared: Tensor) -> Tensor:
         widest = (squared / (-4 * width)).exp()

@@ -39,9 +39,7 @@ def check_samples(x: Tensor, y: Tensor, at_least: int = 1) -> tuple[Tensor, Tens
             raise DomainError(f"this metric needs at least {at_least} points per sample; got {len(sample)}")
         bad = int((~torch.isfinite(sample).all(-1)).sum())
         if bad:
-            raise DomainError(
-                f"{bad} of {len(sample)} points are not finite; remove them and report their number"
-            )
+            raise DomainError(f"{bad} of {len(sample)} points are not finite; remove them and report their number")
     center = upcast(y).mean(0)
     return upcast(x) - center, upcast(y) - center
 
