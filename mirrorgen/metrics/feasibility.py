@@ -21,7 +21,7 @@ class SupportsMembership(Protocol):
         """Margin to each constraint, positive inside, ``(*batch, constraints)``."""
 
     def explain(self, x: Tensor) -> str | None:
-        """A sentence that names the worst violated constraint, or None."""
+        """A sentence that names the worst violated constraint over a batch, or None if all are inside."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FeasibilityReport:
         worst_slack: Smallest margin over finite points and constraints; negative if one is outside, NaN if
             there is no finite point or no constraint.
         worst_index: Index of the point with that margin in the flattened batch, or -1.
-        worst_constraint: The domain's sentence about the worst point outside, or None if all are inside.
+        worst_constraint: The domain's sentence about the points outside, or None if all are inside.
         dtype: The dtype the verdict holds in, such as ``"float32"``.
     """
 
@@ -81,18 +81,13 @@ def feasibility(domain: SupportsMembership, x: Tensor) -> FeasibilityReport:
     finite = torch.isfinite(points).all(-1)
     inside = domain.contains(points) & finite
     worst_slack, worst_index = _worst(domain.slack(points), finite)
-    sentence = None
-    if not bool(inside.all()):
-        # The worst finite point may be inside while another one is NaN: then the first one outside.
-        known = worst_index >= 0 and not bool(inside[worst_index])
-        sentence = domain.explain(points[worst_index if known else int((~inside).int().argmax())])
     return FeasibilityReport(
         count=len(points),
         inside=int(inside.sum()),
         nonfinite=int((~finite).sum()),
         worst_slack=worst_slack,
         worst_index=worst_index,
-        worst_constraint=sentence,
+        worst_constraint=domain.explain(points),
         dtype=str(x.dtype).removeprefix("torch."),
     )
 

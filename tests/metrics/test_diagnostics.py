@@ -20,10 +20,11 @@ class Interval:
         return (self.slack(x) > atol).all(-1)
 
     def explain(self, x):
-        slack = self.slack(x)
-        if bool((slack > 0).all()):
+        outside = x[~self.contains(x)]
+        if len(outside) == 0:
             return None
-        return f"constraint {int(slack.argmin())} is violated"
+        slack = self.slack(outside)
+        return f"constraint {int(slack.argmin()) % slack.shape[-1]} is violated"
 
 
 def test_all_inside():
