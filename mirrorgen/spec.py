@@ -46,7 +46,7 @@ def to_spec(obj: object) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
 
 
-def from_spec(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
+def from_spec(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Any:
     """Build the object that ``spec`` describes.
 
     Args:
@@ -73,7 +73,7 @@ def from_spec(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Any:  
     return cls(*init_args.pop("*", ()), **init_args)
 
 
-def _encode(value: object) -> Any:  # noqa: ANN401
+def _encode(value: object) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
@@ -89,7 +89,7 @@ def _encode(value: object) -> Any:  # noqa: ANN401
     raise TypeError(f"{type(value).__name__} has no plain-data form; pass numbers, tensors or mirrorgen objects")
 
 
-def _decode(value: Any, allow: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _decode(value: Any, allow: tuple[str, ...]) -> Any:
     if isinstance(value, Mapping):
         if "class_path" in value:
             return from_spec(value, allow=allow)

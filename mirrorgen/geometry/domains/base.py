@@ -82,8 +82,9 @@ class Domain(nn.Module, ABC):
             The points ``(..., dim)``, strictly inside in their own dtype, and a mask ``(...)`` of those moved.
         """
 
-    def sample_uniform(self, n: int, *, generator: torch.Generator | None = None,
-                       dtype: torch.dtype | None = None) -> Tensor:
+    def sample_uniform(
+        self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """``n`` independent uniform points ``(n, dim)``, strictly inside.
 
         Raises:
@@ -158,7 +159,9 @@ class Domain(nn.Module, ABC):
         """
         check_shape(x, self.dim, name)
         if should_check(x) and not bool(self.contains(x).all()):
-            raise DomainError(f"{name}: {self.explain(x)}; move the points inside, for example with project and pull_inside")
+            raise DomainError(
+                f"{name}: {self.explain(x)}; move the points inside, for example with project and pull_inside"
+            )
 
     @property
     def constraint(self) -> constraints.Constraint:

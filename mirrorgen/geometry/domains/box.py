@@ -25,12 +25,16 @@ class Box(Domain):
     low: Tensor
     high: Tensor
 
-    def __init__(self, low: Tensor | float | list = 0.0, high: Tensor | float | list = 1.0, dim: int | None = None) -> None:
+    def __init__(
+        self, low: Tensor | float | list = 0.0, high: Tensor | float | list = 1.0, dim: int | None = None
+    ) -> None:
         super().__init__()
         lower, upper = torch.broadcast_tensors(torch.atleast_1d(as_buffer(low)), torch.atleast_1d(as_buffer(high)))
         self.dim = lower.shape[-1] if dim is None else dim
         if lower.ndim != 1 or lower.shape[0] not in (1, self.dim):
-            raise ShapeError(f"low and high must be numbers or vectors of length dim, got {tuple(lower.shape)} and dim={dim}")
+            raise ShapeError(
+                f"low and high must be numbers or vectors of length dim, got {tuple(lower.shape)} and dim={dim}"
+            )
         self.register_buffer("low", lower.expand(self.dim).clone())
         self.register_buffer("high", upper.expand(self.dim).clone())
         if not bool((torch.isfinite(self.low) & torch.isfinite(self.high)).all()):
@@ -75,8 +79,9 @@ class Box(Domain):
         last = torch.minimum(torch.nextafter(high, low), high - tiny)
         return torch.clamp(x, first, last), ((x < first) | (x > last)).any(-1)
 
-    def sample_uniform(self, n: int, *, generator: torch.Generator | None = None,
-                       dtype: torch.dtype | None = None) -> Tensor:
+    def sample_uniform(
+        self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         dtype = dtype or torch.get_default_dtype()
         u = torch.rand(n, self.dim, generator=generator, dtype=dtype, device=self.low.device)
         low, high = self._bounds(u)

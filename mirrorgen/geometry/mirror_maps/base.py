@@ -127,7 +127,9 @@ class MirrorMap(nn.Module, ABC):
         check_shape(y, self.domain.dual_dim, "y")
         if should_check(y) and not bool(self.dual_contains(y).all()):
             bad = int((~self.dual_contains(y)).sum())
-            raise DomainError(f"y: {bad} dual points outside the dual domain of {type(self).__name__}: {self.dual_requirement()}")
+            raise DomainError(
+                f"y: {bad} dual points outside the dual domain of {type(self).__name__}: {self.dual_requirement()}"
+            )
 
     @property
     def transform(self) -> MirrorTransform:

@@ -24,20 +24,20 @@ class _DetachedSolve(torch.autograd.Function):
             return solver(y)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:  # noqa: ANN401
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         ctx.mark_non_differentiable(output)
         ctx.size = output.shape
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
         return None, None
 
     @staticmethod
-    def jvp(ctx: Any, _solver: None, tangent: Tensor) -> Tensor:  # noqa: ANN401
+    def jvp(ctx: Any, _solver: None, tangent: Tensor) -> Tensor:
         return tangent.new_zeros(ctx.size)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, solver: Callable[[Tensor], Tensor], y: Tensor) -> tuple[Tensor, int]:  # noqa: ANN401
+    def vmap(info: Any, in_dims: tuple, solver: Callable[[Tensor], Tensor], y: Tensor) -> tuple[Tensor, int]:
         return _DetachedSolve.apply(solver, y.movedim(in_dims[1], 0)), 0
 
 
@@ -54,9 +54,7 @@ def relative_residual(residual: Tensor, y: Tensor) -> Tensor:
     return residual.abs().amax(-1) / (1 + y.abs().amax(-1))
 
 
-def newton_inverse(
-    mirror_map: "MirrorMap", y: Tensor, tolerance: float = 1e-11, max_iterations: int = 200
-) -> Tensor:
+def newton_inverse(mirror_map: "MirrorMap", y: Tensor, tolerance: float = 1e-11, max_iterations: int = 200) -> Tensor:
     """Solve ``grad phi(x) = y`` by damped Newton in the chart, float64 inside, output in the dtype of ``y``.
 
     Minimises the convex ``phi(x) - <x, y>`` from the interior point, halving the step until the point is
@@ -77,9 +75,7 @@ def newton_inverse(
     return mirror_map.from_coordinates(z).to(y.dtype)
 
 
-def _damped_newton(
-    mirror_map: "MirrorMap", y: Tensor, start: Tensor, tolerance: float, max_iterations: int
-) -> Tensor:
+def _damped_newton(mirror_map: "MirrorMap", y: Tensor, start: Tensor, tolerance: float, max_iterations: int) -> Tensor:
     def objective(z: Tensor) -> Tensor:
         x = mirror_map.from_coordinates(z)
         value = mirror_map.potential(x) - (z * y).sum(-1)
@@ -110,5 +106,6 @@ def _damped_newton(
     worst = float(error.max())
     raise ConvergenceError(
         f"inverse of {type(mirror_map).__name__} stopped after {max_iterations} Newton steps with relative residual "
-        f"{worst:.2e}; the dual point may be too far out, or override _inverse with a closed form", worst
+        f"{worst:.2e}; the dual point may be too far out, or override _inverse with a closed form",
+        worst,
     )
