@@ -15,9 +15,19 @@ DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "unit_ball": lambda: D.Ball(2),
     "simplex": lambda: D.Simplex(4),
     "triangle": lambda: D.Simplex(3),
+    "polytope": lambda: D.Polytope([[1.0, 2.0], [-3.0, 0.5], [0.2, -1.0], [-1.0, -1.0]], [2.0, 1.5, 0.8, 1.2]),
+    "polyhedron": lambda: D.Polytope([[-1.0, 0.2, 0.0], [0.1, -1.0, 0.3]], [0.5, 1.0]),
+    "polytope_with_equality": lambda: D.Polytope(
+        [[-1.0, 0.0, 0.0, 0.0], [0.0, -2.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.5], [1.0, 1.0, 0.0, -1.0]],
+        [0.0, 0.0, 0.5, 1.0], [[1.0, 2.0, 1.0, 1.0]], [1.5]),
 }
 
 MAPS: dict[str, Callable[[], M.MirrorMap]] = {
+    "simplex_entropy_ilr": lambda: M.SimplexEntropy(D.Simplex(4)),
+    "simplex_entropy_alr": lambda: M.SimplexEntropy(D.Simplex(3), chart="alr"),
+    "hellinger_ball": lambda: M.HellingerBall(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
+    "hellinger_interval": lambda: M.HellingerBall(D.Ball(1)),
+    "ball_log_barrier": lambda: M.BallLogBarrier(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
     "box_entropy": lambda: M.BoxEntropy(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),
 }
 

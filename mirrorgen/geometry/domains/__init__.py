@@ -3,6 +3,7 @@
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.box import Box
+from mirrorgen.geometry.domains.polytope import Polytope
 from mirrorgen.geometry.domains.simplex import Simplex
 
-__all__ = ["Ball", "Box", "Domain", "Simplex"]
+__all__ = ["Ball", "Box", "Domain", "Polytope", "Simplex"]

@@ -1,0 +1,76 @@
+"""The Hellinger map of a ball."""
+
+import torch
+from torch import Tensor
+
+from mirrorgen.geometry.domains.ball import Ball
+from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
+from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.numerics import upcast
+
+__all__ = ["HellingerBall"]
+
+
+class HellingerBall(MirrorMap):
+    """``phi(x) = -sqrt(R^2 - |x-c|^2)``, strongly convex with modulus ``1/R``.
+
+    ``grad phi = (x-c) / sqrt(R^2 - |x-c|^2)``, ``grad phi*(y) = c + R y / s``, ``phi*(y) = <c, y> + R s`` with
+    ``s = sqrt(1 + |y|^2)``; the Hessian is ``(s/R) (I + y y^T)``. Uniform points have the dual density
+    of a multivariate Student-t with two degrees of freedom, up to scale.
+
+    Args:
+        domain: A ``Ball``.
+
+    Reference: Beck and Teboulle, "Mirror descent and nonlinear projected subgradient methods for convex
+    optimization", 2003, discuss the choice of potentials for a set; the name is the one-dimensional entropy's.
+    """
+
+    def __init__(self, domain: Ball) -> None:
+        super().__init__(domain)
+
+    def _centered(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x - c`` and ``sqrt(R^2 - |x-c|^2)``, kept positive where rounding makes it vanish.
+
+        The difference of squares is taken in float64: in float32 it has no digits left within 1e-6 of the sphere.
+        """
+        u = upcast(x) - self.domain.center
+        radius_squared = self.domain.radius.square()
+        floor = torch.finfo(u.dtype).eps * radius_squared
+        height = torch.sqrt(torch.maximum(radius_squared - u.square().sum(-1), floor))
+        return u.to(x.dtype), height.to(x.dtype)
+
+    def potential(self, x: Tensor) -> Tensor:
+        return -self._centered(x)[1]
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        center, radius = self.domain.center.to(y.dtype), self.domain.radius.to(y.dtype)
+        return (center * y).sum(-1) + radius * _root(y)
+
+    def hessian(self, x: Tensor) -> HessianOperator:
+        u, height = self._centered(x)
+        weight = height.reciprocal()
+        return RankOneHessian(weight.unsqueeze(-1).expand_as(u), u * weight.unsqueeze(-1), weight)
+
+    def hessian_dual(self, y: Tensor) -> HessianOperator:
+        weight = _root(y) / self.domain.radius.to(y.dtype)
+        return RankOneHessian(weight.unsqueeze(-1).expand_as(y), y, weight)
+
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        """``((h_p - h_q)^2 + |p - q|^2) / (2 h_q)`` with heights ``h = sqrt(R^2 - |x-c|^2)``."""
+        (u, height_p), (v, height_q) = self._centered(upcast(p)), self._centered(upcast(q))
+        step = u - v
+        drop = ((u + v) * step).sum(-1) / (height_p + height_q)
+        return ((drop.square() + step.square().sum(-1)) / (2 * height_q)).to(p.dtype)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        u, height = self._centered(x)
+        return u / height.unsqueeze(-1)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        center, radius = self.domain.center.to(y.dtype), self.domain.radius.to(y.dtype)
+        return center + radius * y / _root(y).unsqueeze(-1)
+
+
+def _root(y: Tensor) -> Tensor:
+    """``sqrt(1 + |y|^2)``, smooth at zero."""
+    return torch.sqrt(1 + y.square().sum(-1))
