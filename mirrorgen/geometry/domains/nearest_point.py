@@ -1,0 +1,139 @@
+"""Euclidean projection onto ``{A z <= b}``, batched and exact."""
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import ConvergenceError
+
+__all__ = ["active_sets", "nearest_point"]
+
+_DEPENDENT = 1e-14
+
+
+def nearest_point(x: Tensor, A: Tensor, b: Tensor, active: Tensor) -> Tensor:
+    """Projection of ``x (..., k)`` onto the flat of the active faces, ``x - N^T (N N^T)^-1 (N x - c)``.
+
+    Differentiable in ``x``, ``A`` and ``b``; exact derivatives of the projection wherever it has them.
+
+    Args:
+        x: Points.
+        A: Unit rows ``(m, k)``.
+        b: Right-hand sides ``(m,)``.
+        active: Indices ``(..., k)`` of independent active rows, ``m`` for an unused place.
+    """
+    normals, level = _gather(A, b, active)
+    gram = _gram(normals, active == len(b))
+    for _ in range(3):  # the first pass solves, the others refine what an ill-conditioned Gram matrix lost
+        gap = torch.einsum("...wk,...k->...w", normals, x) - level
+        x = x - torch.einsum("...wk,...w->...k", normals, torch.linalg.solve(gram, gap))
+    return x
+
+
+def active_sets(x: Tensor, A: Tensor, b: Tensor) -> Tensor:
+    """Independent faces that hold the projection of each point, by the dual active-set method.
+
+    Starts from the point itself and adds violated faces one at a time, most violated first, dropping a face
+    when its multiplier reaches zero, so that the iterate is always the projection onto the faces held
+    (Goldfarb and Idnani, "A numerically stable dual method for solving strictly convex quadratic programs",
+    1983). Every point of the batch takes one step per round; points that are done leave the batch.
+
+    Args:
+        x: Points ``(..., k)``, float64, detached.
+        A: Unit rows ``(m, k)`` of a set with an interior.
+        b: Right-hand sides ``(m,)``.
+
+    Returns:
+        Indices ``(..., k)`` as for ``nearest_point``, in the dtype of ``x``.
+
+    Raises:
+        ConvergenceError: If the bound on rounds is reached; the residual is the largest violation left.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    m, k = A.shape
+    done = torch.full((len(flat), k), float(m), dtype=x.dtype, device=x.device)
+    rows = torch.arange(len(flat), device=x.device)
+    state = _State(flat, m, k)
+    for _ in range(50 + 20 * (m + k)):
+        finished = state.select(A, b)
+        done[rows[finished]] = state.held[finished].to(x.dtype)
+        rows = rows[~finished]
+        if len(rows) == 0:
+            return done.reshape(x.shape)
+        state.keep(~finished)
+        state.step(A, b)
+    worst = float((state.point @ A.mT - b).max())
+    raise ConvergenceError(
+        f"projection of {len(rows)} points did not finish; the set may be too thin for float64", worst
+    )
+
+
+class _State:
+    """The dual active-set iterates of a batch: points, faces held with multipliers, and the face being added."""
+
+    def __init__(self, x: Tensor, m: int, k: int) -> None:
+        self.point = x
+        self.reach = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        self.held = torch.full((len(x), k), m, dtype=torch.long, device=x.device)
+        self.weight = torch.zeros_like(x)
+        self.entering = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
+        self.entering_weight = torch.zeros_like(x[:, 0])
+        self.stuck = self.entering_weight > 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Restrict the batch to the given rows."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[rows])
+
+    def select(self, A: Tensor, b: Tensor) -> Tensor:
+        """Choose the most violated face where none is being added; returns the mask of finished points."""
+        tolerance = 32 * torch.finfo(b.dtype).eps * (b.abs() + self.reach)
+        excess = self.point @ A.mT - b
+        excess = torch.where(excess > tolerance, excess, 0.0)
+        held = torch.nn.functional.one_hot(self.held, len(b) + 1)[..., :-1].any(-2)
+        worst, face = torch.where(held, 0.0, excess).max(-1)
+        fresh = self.entering < 0
+        self.entering = torch.where(fresh, face, self.entering)
+        self.entering_weight = torch.where(fresh, 0.0, self.entering_weight)
+        return (fresh & (worst <= 0)) | self.stuck
+
+    def step(self, A: Tensor, b: Tensor) -> None:
+        """Move towards the face being added until it is reached or a held face has to leave."""
+        normal = A[self.entering]
+        normals, _ = _gather(A, b, self.held)
+        unused = self.held == len(b)
+        gram = _gram(normals, unused)
+        rates, direction = torch.zeros_like(self.weight), normal
+        for _ in range(2):  # solve and refine
+            rates = rates + torch.linalg.solve(gram, torch.einsum("nwk,nk->nw", normals, direction))
+            direction = normal - torch.einsum("nwk,nw->nk", normals, rates)
+        square = direction.square().sum(-1)
+        free = square > _DEPENDENT
+        excess = (normal * self.point).sum(-1) - b[self.entering]
+        full = torch.where(free, excess / square, torch.inf)
+        ratio = torch.where(~unused & (rates > 1e-13), self.weight / rates, torch.inf)
+        partial, leaving = ratio.min(-1)
+        length = torch.minimum(full, partial)
+        # Only rounding can leave neither: the set has an interior, so its faces do not contradict each other.
+        self.stuck = ~torch.isfinite(length)
+        length = torch.where(self.stuck, 0.0, length).clamp_min(0.0)
+        self.point = self.point - torch.where(free, length, 0.0).unsqueeze(-1) * direction
+        self.weight = (self.weight - length.unsqueeze(-1) * rates).clamp_min(0.0)
+        self.entering_weight = self.entering_weight + length
+        self._exchange(full <= partial, leaving, unused, len(b))
+
+    def _exchange(self, joins: Tensor, leaving: Tensor, unused: Tensor, none: int) -> None:
+        place = torch.where(joins, unused.int().argmax(-1), leaving).unsqueeze(-1)
+        face = torch.where(joins, self.entering, none).unsqueeze(-1)
+        weight = torch.where(joins, self.entering_weight, 0.0).unsqueeze(-1)
+        self.held = self.held.scatter(-1, place, face)
+        self.weight = self.weight.scatter(-1, place, weight)
+        self.entering = torch.where(joins, -1, self.entering)
+
+
+def _gather(A: Tensor, b: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cat([A, torch.zeros_like(A[:1])])[index], torch.cat([b, torch.zeros_like(b[:1])])[index]
+
+
+def _gram(normals: Tensor, unused: Tensor) -> Tensor:
+    """Gram matrix of the held normals, with ones on the diagonal for unused places."""
+    return normals @ normals.mT + torch.diag_embed(unused.to(normals.dtype))
