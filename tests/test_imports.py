@@ -17,7 +17,7 @@ LAYERS: dict[str, int] = {
     "geometry": 1,
     **dict.fromkeys(["targets", "nets", "integrate", "metrics", "transport"], 2),
     **dict.fromkeys(["flows", "diffusion", "samplers", "optim", "policy", "storage"], 3),
-    **dict.fromkeys(["data", "training"], 4),
+    **dict.fromkeys(["data", "training", "sample_cli"], 4),
     "cli": 5,
     **dict.fromkeys(["__init__", "__main__"], 6),
 }

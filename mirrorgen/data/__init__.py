@@ -1,0 +1,39 @@
+"""Data modules that work offline: bundled images, seeded synthetic targets, tables."""
+
+from mirrorgen.data.base import TensorDataModule
+from mirrorgen.data.digits import Digits
+from mirrorgen.data.loader import TensorLoader
+from mirrorgen.data.published import (
+    ball6,
+    ball6_domain,
+    cube_mixture,
+    dirichlet,
+    polytope10,
+    polytope10_domain,
+    sphere_mixture,
+    toy2d,
+    toy2d_domain,
+)
+from mirrorgen.data.synthetic import Synthetic
+from mirrorgen.data.table import Table
+from mirrorgen.data.targets import DirichletMixture, Target, TruncatedMixture
+
+__all__ = [
+    "Digits",
+    "DirichletMixture",
+    "Synthetic",
+    "Table",
+    "Target",
+    "TensorDataModule",
+    "TensorLoader",
+    "TruncatedMixture",
+    "ball6",
+    "ball6_domain",
+    "cube_mixture",
+    "dirichlet",
+    "polytope10",
+    "polytope10_domain",
+    "sphere_mixture",
+    "toy2d",
+    "toy2d_domain",
+]

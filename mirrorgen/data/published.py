@@ -1,0 +1,107 @@
+"""The targets of published experiments. Each is a function, usable as ``class_path`` in a configuration."""
+
+import torch
+
+from mirrorgen.data.targets import DirichletMixture, TruncatedMixture, corners, uniform_box
+from mirrorgen.errors import DomainError
+from mirrorgen.geometry.domains import Ball, Box
+from mirrorgen.geometry.domains.polytope import Polytope
+
+__all__ = [
+    "ball6",
+    "ball6_domain",
+    "cube_mixture",
+    "dirichlet",
+    "polytope10",
+    "polytope10_domain",
+    "sphere_mixture",
+    "toy2d",
+    "toy2d_domain",
+]
+
+
+def polytope10_domain() -> Polytope:
+    """Ten random half-spaces ``G x < h`` cut out of the cube ``|x_i| < 4``, in ten dimensions.
+
+    ``G`` and ``U`` are uniform on ``[-1, 1]``, drawn in this order in float64 from seed 1145; ``h`` is the row sum
+    of ``|G U|``. The recipe is that of Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Priors
+    for Generative Modeling on Convex Domains" (2025); their own instance is not public as text, so this is a twin.
+    """
+    draw = uniform_box(20, 10, 1.0, seed=1145)
+    G, U = draw[:10], draw[10:]
+    eye = torch.eye(10, dtype=torch.float64)
+    h = (G @ U).abs().sum(1)
+    return Polytope(torch.cat([G, eye, -eye]), torch.cat([h, torch.full((20,), 4.0, dtype=torch.float64)]))
+
+
+def polytope10() -> TruncatedMixture:
+    """1,033 normal components of variance 0.4 on ``polytope10_domain``, at ``{-3, 3}^10`` and 9 seeded points.
+
+    45.5% of the means are feasible, and rejection accepts 26% of the proposals.
+    """
+    means = torch.cat([corners(10, 3.0), uniform_box(9, 10, 2.0, seed=7)])
+    return TruncatedMixture(polytope10_domain(), means, 0.4)
+
+
+def ball6_domain() -> Ball:
+    """The ball of radius 5 in six dimensions."""
+    return Ball(6, 5.0)
+
+
+def ball6() -> TruncatedMixture:
+    """69 normal components of variance 0.4 on ``ball6_domain``, at ``{-2, 2}^6`` (norm 4.90) and 5 seeded points."""
+    means = torch.cat([corners(6, 2.0), uniform_box(5, 6, 2.0, seed=7)])
+    return TruncatedMixture(ball6_domain(), means, 0.4)
+
+
+def toy2d_domain() -> Polytope:
+    """The five-sided polygon of the appendix of Guan, Balasubramanian and Ma (2025)."""
+    A = [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-5.0, 1.0], [-1.0 / 3.0, 1.0]]
+    return Polytope(A, [10.0, 30.0, 1.0, 90.0, 5.0])
+
+
+def toy2d() -> TruncatedMixture:
+    """Three normal components on ``toy2d_domain``, two of them against a facet."""
+    means = [[-10.0, 0.0], [-15.0, -10.0], [3.0, 3.0]]
+    variances = [[8.0, 2.0], [1.0, 1.0], [0.5, 0.25]]
+    return TruncatedMixture(toy2d_domain(), means, variances, [0.6, 0.2, 0.2])
+
+
+_DIRICHLET: dict[str, list[float]] = {
+    "3a": [2, 4, 8],
+    "3b": [1, 0.1, 5],
+    "7": [1, 2, 2, 4, 4, 8, 8],
+    "9": [1, 0.5, 2, 0.3, 0.6, 4, 8, 8, 2],
+    "20": [i / 5 for i in range(1, 21)],
+}
+
+
+def dirichlet(name: str = "7") -> DirichletMixture:
+    """A Dirichlet law of Liu, Chen, Theodorou and Tao.
+
+    Source: "Mirror Diffusion Models for Constrained and Watermarked Generation" (2023).
+
+    Args:
+        name: ``"3a"``, ``"3b"``, ``"7"``, ``"9"`` or ``"20"``: the number of coordinates and the variant.
+    """
+    if name not in _DIRICHLET:
+        raise DomainError(f"unknown Dirichlet target {name!r}; choose one of {', '.join(_DIRICHLET)}")
+    return DirichletMixture(_DIRICHLET[name])
+
+
+def sphere_mixture(dim: int = 6) -> TruncatedMixture:
+    """Normal components of deviation 0.05 at the unit vectors, on the unit ball (Liu et al., 2023)."""
+    return TruncatedMixture(Ball(dim, 1.0), torch.eye(dim, dtype=torch.float64), 0.05**2)
+
+
+class _FoldedMixture(TruncatedMixture):
+    """As ``TruncatedMixture``, but folded into a box by reflection instead of rejection."""
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        origin = self.domain.interior_point().expand(n, -1)
+        return self.domain.reflect(origin.float(), (self.propose(n, generator) - origin).float())
+
+
+def cube_mixture(dim: int = 6) -> TruncatedMixture:
+    """Normal components of deviation 0.2 at the unit vectors, folded into the unit cube (Liu et al., 2023)."""
+    return _FoldedMixture(Box(0.0, 1.0, dim=dim), torch.eye(dim, dtype=torch.float64), 0.2**2)

@@ -1,0 +1,110 @@
+"""Models on disk: exported folders, and loading from them or from training checkpoints, without Lightning."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mirrorgen._version import __version__
+from mirrorgen.errors import DomainError
+from mirrorgen.spec import from_spec, to_spec
+
+__all__ = ["atomic_write", "load", "save"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 1
+
+
+def save(model: nn.Module, folder: str | Path) -> Path:
+    """Export a model as ``config.json`` (its specification) and ``model.safetensors`` (its weights and buffers).
+
+    Args:
+        model: A component with a specification (``to_spec``), such as a ``MirrorFlow``.
+        folder: Created if needed; files of these names are replaced.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "mirrorgen": __version__, "model": to_spec(model)}
+    # Sharing is lost in the file, not in the model: its constructor ties tensors again.
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
+    atomic_write(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    atomic_write(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1), encoding="utf-8"))
+    return folder
+
+
+def load(
+    path: str | Path, *, ema: bool = True, device: torch.device | str = "cpu", allow: tuple[str, ...] = ()
+) -> Any:  # noqa: ANN401
+    """Load a model from a training checkpoint (``.ckpt``) or an exported folder, in evaluation mode.
+
+    Nothing in the file is executed: it holds tensors and a specification, whose classes must come from allowed
+    packages.
+
+    Args:
+        path: A checkpoint file or a folder written by ``save``.
+        ema: Whether a checkpoint gives its averaged weights (the default) or the raw ones of the last step.
+        device: Where to put the model.
+        allow: Further package prefixes that the specification may name, for classes of your own.
+
+    Raises:
+        DomainError: If there is no such file or it holds no model of this package.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DomainError(f"there is no file or folder {path}")
+    spec, state = _read_folder(path) if path.is_dir() else _read_checkpoint(path, ema)
+    model = from_spec(spec, allow=allow)
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary file next to ``path`` and rename it: a failure leaves nothing half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        # mkstemp makes private files; give the result the mode that open() would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_folder(folder: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise DomainError(f"{folder} is no exported model: {missing[0]} is missing")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DomainError(f"{folder / CONFIG} is not valid JSON: {error}") from error
+    if config.get("format") != FORMAT:
+        raise DomainError(f"{folder} has format {config.get('format')!r}; this version reads format {FORMAT}")
+    return config["model"], load_file(folder / WEIGHTS)
+
+
+def _read_checkpoint(path: Path, ema: bool) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DomainError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    spec = checkpoint.get("hyper_parameters", {}).get("flow") if isinstance(checkpoint, dict) else None
+    if spec is None:
+        raise DomainError(f"{path} holds no specification of a model; was it written by mirrorgen's FlowTask?")
+    # The averaging callback files the raw weights under another name.
+    state = checkpoint["state_dict"] if ema else checkpoint.get("current_model_state", checkpoint["state_dict"])
+    return spec, {name.removeprefix("flow."): t for name, t in state.items() if name.startswith("flow.")}
