@@ -3,6 +3,7 @@
 Everything here is batched, free of masked assignment, and differentiable unless a docstring says otherwise.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,9 +13,14 @@ __all__ = [
     "bisect_then_newton",
     "check_finite",
     "eager_values",
+    "expm1_gap",
+    "fermi_dirac_integral",
+    "li2_exp",
     "log1mexp",
     "log1p_gap",
     "monotone_root",
+    "power_gap",
+    "saturating_exp",
     "softplus",
     "softplus_inverse",
     "upcast",
@@ -85,6 +91,75 @@ def log1p_gap(u: Tensor) -> Tensor:
         series = 1.0 / k - small * series
     large = torch.where(near, torch.ones_like(u), u)
     return torch.where(near, small.square() * series, large - torch.log1p(large))
+
+
+def _horner(u: Tensor, coefficients: list[float]) -> Tensor:
+    value = torch.full_like(u, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        value = c + u * value
+    return value
+
+
+def expm1_gap(u: Tensor) -> Tensor:
+    """``e^u - 1 - u >= 0``, by its series near zero, where the difference cancels."""
+    near = u.abs() < 0.5
+    small = torch.where(near, u, torch.zeros_like(u))
+    large = torch.where(near, torch.ones_like(u), u)
+    series = _horner(small, [1.0 / math.factorial(k) for k in range(2, 16)])
+    return torch.where(near, small.square() * series, torch.expm1(large) - large)
+
+
+def power_gap(u: Tensor, a: float) -> Tensor:
+    """``((1 + u)^a - 1 - a u) / (a (a - 1)) >= 0`` for ``u > -1`` and ``a`` other than 0 and 1.
+
+    The Bregman divergence of ``t^a / (a (a - 1))`` between ``1 + u`` and 1, by its series near zero.
+    """
+    near = u.abs() < 0.3
+    small = torch.where(near, u, torch.zeros_like(u))
+    large = torch.where(near, torch.ones_like(u), u)
+    coefficients = [0.5]
+    for k in range(2, 30):
+        coefficients.append(coefficients[-1] * (a - k) / (k + 1))
+    direct = (torch.expm1(a * torch.log1p(large)) - a * large) / (a * (a - 1))
+    return torch.where(near, small.square() * _horner(small, coefficients), direct)
+
+
+def saturating_exp(y: Tensor) -> Tensor:
+    """``e^y``; where it overflows to infinity its derivative is zero, so that no gradient becomes NaN."""
+    return torch.exp(torch.clamp(y, max=math.log(torch.finfo(y.dtype).max) + 1e-3))
+
+
+# B_2k / (2k + 1)!, k = 0 .. 9: u - u^2 / 4 + sum_k B_2k u^(2k+1) / (2k+1)! = Li2(1 - e^-u) for |u| < 2 pi.
+_BERNOULLI = [1.0, 1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798]
+_DEBYE = [b / math.factorial(2 * k + 1) for k, b in enumerate(_BERNOULLI)]
+
+
+def _li2_of_expm1(u: Tensor) -> Tensor:
+    """``Li2(1 - e^-u)`` for ``|u| <= log 2``, where ten terms of its Bernoulli series reach rounding."""
+    return u * _horner(u.square(), _DEBYE) - 0.25 * u.square()
+
+
+def fermi_dirac_integral(y: Tensor) -> Tensor:
+    """``-Li2(-e^y)``, the integral of ``softplus`` from minus infinity to ``y``; relative accuracy for every ``y``.
+
+    For ``y <= 0`` the dilogarithm's series in ``log(1 + e^y) <= log 2``; for ``y > 0`` the inversion formula
+    ``Li2(-e^y) + Li2(-e^-y) = -pi^2 / 6 - y^2 / 2`` (Lewin, "Polylogarithms and Associated Functions", 1981).
+    """
+    positive = y > 0
+    core = -_li2_of_expm1(-softplus(torch.where(positive, -y, y)))
+    return torch.where(positive, math.pi**2 / 6 + 0.5 * y.square() - core, core)
+
+
+def li2_exp(x: Tensor) -> Tensor:
+    """``Li2(e^-x)`` for ``x > 0``, the integral of ``-log(1 - e^-s)`` from ``x`` to infinity.
+
+    For ``x < log 2`` by Euler's reflection ``Li2(z) + Li2(1 - z) = pi^2 / 6 - log z log(1 - z)``.
+    """
+    near = x < math.log(2.0)
+    small = torch.where(near, x, torch.ones_like(x))
+    large = torch.where(near, torch.ones_like(x), x)
+    reflected = math.pi**2 / 6 + small * log1mexp(small) - _li2_of_expm1(torch.where(near, x, torch.zeros_like(x)))
+    return torch.where(near, reflected, _li2_of_expm1(-log1mexp(large)))
 
 
 def bisect_then_newton(

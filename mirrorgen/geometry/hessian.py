@@ -184,10 +184,14 @@ class DenseHessian(HessianOperator):
 
     Args:
         matrix: ``(..., d, d)``, symmetric positive definite.
+        factor: Its lower Cholesky factor, where the caller holds it already.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, factor: Tensor | None = None) -> None:
         self.matrix = matrix
+        if factor is not None:
+            self._factor = factor
+            return
         # cholesky_ex leaves a failed factor to surface as NaN rows instead of a batch-wide exception.
         factor, info = torch.linalg.cholesky_ex(matrix)
         self._factor = torch.where((info > 0)[..., None, None], torch.nan, factor)

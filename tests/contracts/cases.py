@@ -15,6 +15,12 @@ DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "unit_ball": lambda: D.Ball(2),
     "simplex": lambda: D.Simplex(4),
     "triangle": lambda: D.Simplex(3),
+    "euclidean": lambda: D.Euclidean(3),
+    "orthant": lambda: D.Orthant(3),
+    "halfspace": lambda: D.Halfspace([3.0, -4.0, 0.5], -2.0),
+    "psd": lambda: D.PSD(3),
+    "product": lambda: D.Product(D.Box([0.0, -1.0], [1.0, 3.0]), D.Simplex(3)),
+    "unbounded_product": lambda: D.Product(D.Euclidean(1), D.Ball(2), D.Orthant(2)),
     "polytope": lambda: D.Polytope([[1.0, 2.0], [-3.0, 0.5], [0.2, -1.0], [-1.0, -1.0]], [2.0, 1.5, 0.8, 1.2]),
     "polyhedron": lambda: D.Polytope([[-1.0, 0.2, 0.0], [0.1, -1.0, 0.3]], [0.5, 1.0]),
     "polytope_with_equality": lambda: D.Polytope(
@@ -23,13 +29,51 @@ DOMAINS: dict[str, Callable[[], D.Domain]] = {
 }
 
 MAPS: dict[str, Callable[[], M.MirrorMap]] = {
+    "quadratic": lambda: M.Quadratic(D.Euclidean(3)),
+    "quadratic_diagonal": lambda: M.Quadratic(D.Euclidean(2), [0.5, 3.0]),
+    "quadratic_dense": lambda: M.Quadratic(D.Euclidean(3), [[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]]),
+    "p_norm": lambda: M.PNorm(D.Euclidean(3), p=1.5),
+    "p_norm_2": lambda: M.PNorm(D.Euclidean(2), p=2.0),
+    "hypentropy": lambda: M.Hypentropy(D.Euclidean(3), beta=0.3),
+    "neg_entropy": lambda: M.NegEntropy(D.Orthant(3)),
+    "burg_entropy": lambda: M.BurgEntropy(D.Orthant(3)),
+    "softplus_dual": lambda: M.SoftplusDual(D.Orthant(3)),
+    "tsallis_orthant": lambda: M.TsallisEntropy(D.Orthant(3), q=0.5),
+    "tsallis_orthant_negative": lambda: M.TsallisEntropy(D.Orthant(2), q=-0.7),
+    "tsallis_simplex": lambda: M.TsallisEntropy(D.Simplex(4), q=0.5),
+    "tsallis_simplex_near_entropy": lambda: M.TsallisEntropy(D.Simplex(3), q=0.9),
     "simplex_entropy_ilr": lambda: M.SimplexEntropy(D.Simplex(4)),
     "simplex_entropy_alr": lambda: M.SimplexEntropy(D.Simplex(3), chart="alr"),
     "hellinger_ball": lambda: M.HellingerBall(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
     "hellinger_interval": lambda: M.HellingerBall(D.Ball(1)),
     "ball_log_barrier": lambda: M.BallLogBarrier(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
     "box_entropy": lambda: M.BoxEntropy(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),
+    "log_barrier_box": lambda: M.LogBarrier(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),
+    "log_barrier_simplex": lambda: M.LogBarrier(D.Simplex(4)),
+    "log_barrier_polytope": lambda: M.LogBarrier(random_polytope()),
+    "log_barrier_polytope_with_equality": lambda: M.LogBarrier(DOMAINS["polytope_with_equality"]()),
+    "slack_entropy_polytope": lambda: M.SlackEntropy(random_polytope()),
+    "slack_entropy_box": lambda: M.SlackEntropy(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),
+    "slack_entropy_simplex": lambda: M.SlackEntropy(D.Simplex(4)),
+    "regularized_polytope": lambda: M.RegularizedBarrier(random_polytope()),
+    "regularized_polytope_light": lambda: M.RegularizedBarrier(random_polytope(), kappa=0.05),
+    "regularized_polytope_log": lambda: M.RegularizedBarrier(random_polytope(), kappa=1.0, weight=0.5, quadratic=2.0),
+    "regularized_polytope_entropic": lambda: M.RegularizedBarrier(random_polytope(), kappa=0.0),
+    "regularized_polyhedron": lambda: M.RegularizedBarrier(DOMAINS["polyhedron"](), kappa=0.5),
+    "regularized_orthant": lambda: M.RegularizedBarrier(D.Orthant(3), kappa=0.3),
+    "regularized_box": lambda: M.RegularizedBarrier(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0]), kappa=0.1),
+    "regularized_ball": lambda: M.RegularizedBarrier(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
+    "regularized_ball_entropic": lambda: M.RegularizedBarrier(D.Ball(2), kappa=0.0, quadratic=0.5),
+    "regularized_halfspace": lambda: M.RegularizedBarrier(D.Halfspace([3.0, -4.0, 0.5], -2.0), kappa=0.5),
+    "regularized_simplex": lambda: M.RegularizedBarrier(D.Simplex(4), kappa=0.3),
 }
+
+
+def random_polytope() -> D.Polytope:
+    """A bounded polytope of twelve facets in three dimensions."""
+    normals = torch.randn(12, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    offsets = 0.5 + torch.rand(12, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    return D.Polytope(normals, offsets * normals.norm(dim=-1))
 
 
 def interior_points(domain: D.Domain, n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
@@ -41,6 +85,12 @@ def interior_points(domain: D.Domain, n: int, dtype: torch.dtype = torch.float64
     return domain.reflect(start, 2.0 * step)
 
 
+def smallest_slack(domain: D.Domain, x: Tensor) -> Tensor:
+    """The smallest slack of every point, infinite on a domain without constraints."""
+    slack = domain.slack(x)
+    return torch.cat([slack, torch.full_like(x[..., :1], torch.inf)], -1).amin(-1)
+
+
 def near_faces(domain: D.Domain, n: int, gap: float, dtype: torch.dtype = torch.float64) -> Tensor:
     """Points whose smallest slack is about ``gap``, along random rays from the interior point (bounded side only)."""
     x = interior_points(domain, n, dtype, seed=7)
@@ -48,6 +98,6 @@ def near_faces(domain: D.Domain, n: int, gap: float, dtype: torch.dtype = torch.
     low, high = torch.zeros(n, 1, dtype=dtype), torch.full((n, 1), 1e3, dtype=dtype)
     for _ in range(80):
         mid = 0.5 * (low + high)
-        ok = domain.slack(center + mid * (x - center)).amin(-1, keepdim=True) > gap
+        ok = smallest_slack(domain, center + mid * (x - center)).unsqueeze(-1) > gap
         low, high = torch.where(ok, mid, low), torch.where(ok, high, mid)
     return center + torch.where(low > 900, torch.ones_like(low), low) * (x - center)
