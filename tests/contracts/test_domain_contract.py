@@ -11,7 +11,7 @@ from scipy import stats
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.spec import from_spec, to_spec
 
-from .cases import DOMAINS, interior_points
+from .cases import DOMAINS, interior_points, smallest_slack
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -42,7 +42,7 @@ def test_contains_agrees_with_slack_and_names_the_constraint(domain):
     assert domain.slack(x).dtype == x.dtype
     far = domain.interior_point() + random_steps(domain, 256, torch.float64, 1e3)
     outside = ~domain.contains(far)
-    worst = domain.slack(far).amin(-1)
+    worst = smallest_slack(domain, far)
     assert torch.equal(outside, worst <= 0)
     if outside.any():
         column = int(domain.slack(far)[int(worst.argmin())].argmin())
@@ -70,7 +70,7 @@ def test_projection_is_the_nearest_point(domain, dtype):
     p = domain.project(x)
     assert torch.equal(x, before)
     tol = 1e-9 if dtype == torch.float64 else 1e-3
-    assert domain.slack(p).amin() > -tol * 10
+    assert smallest_slack(domain, p).amin() > -tol * 10
     assert torch.allclose(domain.project(p), p, atol=tol, rtol=tol)
     # Variational inequality <x - p, u - p> <= 0 for every u of the set characterises the projection.
     u = interior_points(domain, 128, dtype)

@@ -3,7 +3,12 @@
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.box import Box
+from mirrorgen.geometry.domains.euclidean import Euclidean
+from mirrorgen.geometry.domains.halfspace import Halfspace
+from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.domains.polytope import Polytope
+from mirrorgen.geometry.domains.product import Product
+from mirrorgen.geometry.domains.psd import PSD
 from mirrorgen.geometry.domains.simplex import Simplex
 
-__all__ = ["Ball", "Box", "Domain", "Polytope", "Simplex"]
+__all__ = ["Ball", "Box", "Domain", "Euclidean", "Halfspace", "Orthant", "Polytope", "Product", "PSD", "Simplex"]

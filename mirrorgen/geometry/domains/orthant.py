@@ -1,0 +1,58 @@
+"""The positive orthant."""
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import DomainError
+from mirrorgen.geometry.domains.base import Domain, as_buffer
+
+__all__ = ["Orthant"]
+
+
+class Orthant(Domain):
+    """``{x : x > 0}`` coordinatewise.
+
+    Args:
+        dim: Number of coordinates.
+
+    Raises:
+        DomainError: If ``dim < 1``.
+    """
+
+    bounded = False
+    _center: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if dim < 1:
+            raise DomainError(f"Orthant needs dim >= 1, got {dim}")
+        self.dim = dim
+        self.register_buffer("_center", as_buffer(1.0).repeat(dim), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+    def slack(self, x: Tensor) -> Tensor:
+        return x
+
+    def constraint_name(self, index: int) -> str:
+        return f"x[{index}] > 0"
+
+    def interior_point(self) -> Tensor:
+        return self._center.clone()
+
+    def project(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, min=0)
+
+    def reflect(self, x: Tensor, step: Tensor) -> Tensor:
+        # Each coordinate moves at constant speed and turns once at most, at zero.
+        return self.pull_inside((x + step).abs())[0]
+
+    def pull_inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates are clamped to the normal numbers; overflow becomes the largest finite one."""
+        # Subnormal numbers are positive too, but accelerators flush them to zero.
+        info = torch.finfo(x.dtype)
+        return torch.clamp(x, info.tiny, info.max), ((x < info.tiny) | torch.isinf(x)).any(-1)
+
+    def halfspaces(self) -> tuple[Tensor, Tensor]:
+        return -torch.diag(self._center), torch.zeros_like(self._center)

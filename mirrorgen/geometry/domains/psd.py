@@ -1,0 +1,147 @@
+"""The cone of positive definite matrices."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import ConvergenceError, DomainError
+from mirrorgen.geometry.domains.base import Domain, margin
+from mirrorgen.numerics import upcast
+
+__all__ = ["PSD"]
+
+
+class PSD(Domain):
+    """Symmetric positive definite ``n x n`` matrices as vectors of length ``dim = n (n + 1) / 2``.
+
+    A point holds the diagonal, then the entries above it times ``sqrt(2)``, row by row, so that dot products of
+    vectors are traces of products of matrices. ``pack`` and ``unpack`` convert. Slacks are the eigenvalues.
+
+    Args:
+        n: Size of the matrices.
+
+    Raises:
+        DomainError: If ``n < 1``.
+    """
+
+    bounded = False
+    _index: Tensor
+    _upper: Tensor
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        if n < 1:
+            raise DomainError(f"PSD needs n >= 1, got {n}")
+        self.n = n
+        self.dim = n * (n + 1) // 2
+        upper = torch.triu_indices(n, n, 1)
+        index = torch.diag(torch.arange(n))
+        index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(n, self.dim)
+        self.register_buffer("_index", index, persistent=False)
+        self.register_buffer("_upper", upper, persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"n={self.n}"
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """Vectors ``(..., dim)`` to symmetric matrices ``(..., n, n)``."""
+        one = torch.ones((), dtype=x.dtype, device=x.device)
+        return x[..., self._index] * torch.where(self._index < self.n, one, math.sqrt(0.5) * one)
+
+    def pack(self, X: Tensor) -> Tensor:
+        """Matrices ``(..., n, n)``, of which the symmetric part counts, to vectors ``(..., dim)``."""
+        rows, columns = self._upper
+        off_diagonal = (X[..., rows, columns] + X[..., columns, rows]) * math.sqrt(0.5)
+        return torch.cat([torch.diagonal(X, dim1=-2, dim2=-1), off_diagonal], -1)
+
+    def slack(self, x: Tensor) -> Tensor:
+        """Eigenvalues in ascending order, computed in float64; NaN for points that are not finite."""
+        finite = torch.isfinite(x).all(-1, keepdim=True)
+        values = torch.linalg.eigvalsh(self.unpack(upcast(torch.where(finite, x, 0))))
+        return torch.where(finite, values, torch.nan).to(x.dtype)
+
+    def constraint_name(self, index: int) -> str:
+        return f"eigenvalue[{index}] > 0"
+
+    def interior_point(self) -> Tensor:
+        """The identity matrix."""
+        return (torch.arange(self.dim, device=self._index.device) < self.n).to(torch.float64)
+
+    def _raised(self, x: Tensor, floor: Tensor | float) -> Tensor:
+        """``x`` with eigenvalues raised to ``floor (..., 1)``, in float64."""
+        values, vectors = torch.linalg.eigh(self.unpack(upcast(x)))
+        values = torch.maximum(values, torch.as_tensor(floor, dtype=values.dtype, device=x.device))
+        return self.pack(vectors * values.unsqueeze(-2) @ vectors.mT)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Negative eigenvalues become zero."""
+        outside = self.slack(x)[..., :1] < 0
+        # Points inside keep their gradient: that of an eigendecomposition is not finite at equal eigenvalues.
+        ladder = torch.arange(self.dim, dtype=x.dtype, device=x.device)
+        return torch.where(outside, self._raised(torch.where(outside, x, ladder), 0.0).to(x.dtype), x)
+
+    def pull_inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues are raised to a few units in the last place of the norm, enough for a Cholesky factor.
+
+        The shift counts as a constant for derivatives.
+        """
+        finite = torch.isfinite(x).all(-1, keepdim=True)
+        point = torch.where(finite, x, 0).detach()
+        gap = margin(x, torch.linalg.vector_norm(point, dim=-1, keepdim=True)).clamp_min(torch.finfo(x.dtype).tiny)
+        moved = finite & (self.slack(point)[..., :1] < gap)
+        shift = self._raised(point, 2 * upcast(gap)) - upcast(point)
+        return torch.where(moved, (upcast(x) + shift).to(x.dtype), x), moved.squeeze(-1)
+
+    def reflect(self, x: Tensor, step: Tensor) -> Tensor:
+        """As ``Domain.reflect``. Along ``X + t S`` the smallest eigenvalue is a concave function of ``t``, so Newton
+        from the far end finds its last zero ``t`` from above; with the null vector ``v`` there the outward normal is
+        ``-v v^T`` and ``S`` becomes ``S - 2 (v . S v) v v^T``. The cone is unbounded, so paths turn finitely often.
+
+        The path is not differentiated.
+
+        Raises:
+            ConvergenceError: If a path turns more than a thousand times, which takes a nearly tangent step.
+        """
+        start, path = torch.broadcast_tensors(upcast(x.detach()), upcast(step.detach()))
+        end = _cone_billiard(self.unpack(start.reshape(-1, self.dim)), self.unpack(path.reshape(-1, self.dim)))
+        return self.pull_inside(self.pack(end).reshape(start.shape).to(x.dtype))[0]
+
+
+def _cone_billiard(X: Tensor, S: Tensor, max_bounces: int = 1000) -> Tensor:
+    """End points of the paths from ``X (n, k, k)`` along ``S``, which is used up; float64, no gradient."""
+    end = torch.where(torch.isfinite(X + S).all(-1).all(-1)[:, None, None], X, torch.nan)
+    rows = torch.isfinite(end).all(-1).all(-1).nonzero().squeeze(-1)
+    X, S = X[rows], S[rows]
+    for _ in range(max_bounces):
+        X, S, arrived = _fly(X, S)
+        end[rows] = X
+        rows, X, S = rows[~arrived], X[~arrived], S[~arrived]
+        if len(rows) == 0:
+            return end
+    left = float(torch.linalg.matrix_norm(S).max())
+    raise ConvergenceError(
+        f"{len(rows)} billiard paths in the cone are not at their end after {max_bounces} bounces (length {left:.3g} "
+        "left): their steps are nearly tangent to its boundary; take shorter steps",
+        left,
+    )
+
+
+def _fly(X: Tensor, S: Tensor, iterations: int = 60) -> tuple[Tensor, Tensor, Tensor]:
+    """Fly to the end or to the boundary and reflect there: new points, what is left of the steps, who arrived."""
+    t, size = X.new_ones(len(X), 1, 1), torch.linalg.matrix_norm(S, keepdim=True)
+    values, vectors = torch.linalg.eigh(X + S)
+    arrived = values[:, :1, None] >= 0
+    for _ in range(iterations):
+        value, v = values[:, :1, None], vectors[:, :, :1]
+        slope = v.mT @ S @ v
+        change = torch.where(arrived | (slope >= 0), 0, value / slope)
+        rounding = 1e-15 * torch.maximum(values.abs().amax(-1)[:, None, None], size)
+        if bool(((value.abs() <= rounding) | (change.abs() <= 1e-15 * t)).all()):
+            break
+        t = (t - change).clamp_min(0)
+        values, vectors = torch.linalg.eigh(X + t * S)
+    kick = torch.where(arrived, 0, -2 * slope.clamp_max(0)) * (v @ v.mT)
+    # Points that rounding left outside, or corners where several eigenvalues vanish, would stall the next flight.
+    lift = torch.where(arrived, 0, (4 * rounding - values.unsqueeze(-2)).clamp_min(0))
+    return X + t * S + (vectors * lift) @ vectors.mT, (1 - t) * (S + kick), arrived.flatten()
