@@ -35,7 +35,9 @@ def to_spec(obj: object) -> dict[str, Any]:
     """
     cls = type(obj)
     init_args: dict[str, Any] = {}
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+    # A class without a constructor of its own inherits one that takes anything.
+    own = cls.__init__ not in (torch.nn.Module.__init__, object.__init__)
+    for name, parameter in inspect.signature(cls.__init__).parameters.items() if own else ():
         if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
         value = getattr(obj, name)
