@@ -52,9 +52,7 @@ class Adaptive:
         if self.norm not in ("max", "mean"):
             raise DomainError(f"norm is 'max' (over samples) or 'mean'; got {self.norm!r}")
         if self.rtol < 0 or self.atol < 0 or self.rtol + self.atol <= 0 or self.max_evaluations < 1:
-            raise DomainError(
-                f"tolerances are non-negative, one of them and max_evaluations positive; got {self}"
-            )
+            raise DomainError(f"tolerances are non-negative, one of them and max_evaluations positive; got {self}")
 
     def solve(self, f: VectorField, y: Tensor, times: Tensor) -> Tensor:
         """Solve ``dy/dt = f(t, y)`` from ``times[0]`` and return the states ``(len(times), *y.shape)``.
@@ -62,19 +60,23 @@ class Adaptive:
         Raises:
             ConvergenceError: At ``max_evaluations``, at a step below the resolution of time, or at the
                 first evaluation that is not finite.
+            DomainError: If the times neither increase nor decrease strictly.
             ShapeError: If the field returns another shape than the state's.
         """
         from torchdiffeq import odeint
 
+        steps = times.detach().diff()
+        if not bool((steps > 0).all() | (steps < 0).all()):
+            raise DomainError("an adaptive method needs strictly increasing or strictly decreasing times")
         watch = _Watch(f, self, times)
         options: dict[str, Any] = {"norm": watch.error_norm, "step_t": times}
         if self.first_step is not None:
             options["first_step"] = self.first_step
         try:
-            return odeint(
-                watch, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
-            )
+            return odeint(watch, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
         except AssertionError as error:
+            if watch.in_field:
+                raise
             # torchdiffeq asserts that t + dt > t and that the state is finite.
             raise watch.failure("the step fell below the resolution of time") from error
 
@@ -112,7 +114,8 @@ class _Watch:
 
     def __init__(self, f: VectorField, options: Adaptive, times: Tensor) -> None:
         self.f, self.options = f, options
-        self.start, self.end = float(times[0]), float(times[-1])
+        self.start, self.end = float(times[0].detach()), float(times[-1].detach())
+        self.in_field = False
         self.evaluations = 0
         self.time = self.start
         self.errors: Tensor | None = None
@@ -125,7 +128,9 @@ class _Watch:
         # size depends on the state, hence the detached times.
         t = t.clamp(min(self.start, self.end), max(self.start, self.end))
         self.time = float(t.detach())
+        self.in_field = True
         value = self.f(t.to(y.dtype), y)
+        self.in_field = False
         if value.shape != y.shape:
             raise ShapeError(
                 f"the vector field returned shape {tuple(value.shape)} for a state of shape {tuple(y.shape)}"
@@ -144,9 +149,7 @@ class _Watch:
 
     def failure(self, reason: str) -> ConvergenceError:
         """What happened, where, and what may help."""
-        worst = (
-            "" if self.errors is None else f" Sample {int(self.errors.argmax())} needs the smallest steps."
-        )
+        worst = "" if self.errors is None else f" Sample {int(self.errors.argmax())} needs the smallest steps."
         residual = float("nan") if self.errors is None else float(self.errors.max().sqrt())
         return ConvergenceError(
             f"{self.options.method} stopped at t={self.time:.6g} of [{self.start:.6g}, {self.end:.6g}] after "

@@ -77,8 +77,7 @@ def divergence_hutchinson(f: Callable[[Tensor], Tensor], y: Tensor, noise: Tenso
     """
     if noise.shape != y.shape and noise.shape[1:] != y.shape:
         raise ShapeError(
-            f"noise has shape {tuple(y.shape)}, with or without a leading axis of probes; got "
-            f"{tuple(noise.shape)}"
+            f"noise has shape {tuple(y.shape)}, with or without a leading axis of probes; got {tuple(noise.shape)}"
         )
 
     probe = _forward_probe(f, y)
@@ -88,9 +87,7 @@ def divergence_hutchinson(f: Callable[[Tensor], Tensor], y: Tensor, noise: Tenso
     return values[0], estimates.mean(0)
 
 
-def rademacher(
-    like: Tensor, *, probes: int | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+def rademacher(like: Tensor, *, probes: int | None = None, generator: torch.Generator | None = None) -> Tensor:
     """Independent fair signs, the probes of least variance for ``divergence_hutchinson``.
 
     Args:
@@ -132,6 +129,4 @@ def _reverse_probe(f: Callable[[Tensor], Tensor], y: Tensor) -> _Probe:
 
 def _check_shape(value: Tensor, y: Tensor) -> None:
     if value.shape != y.shape:
-        raise ShapeError(
-            f"the field returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)}"
-        )
+        raise ShapeError(f"the field returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)}")

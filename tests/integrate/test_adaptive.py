@@ -54,9 +54,7 @@ def test_forward_then_backward_and_through_integrate():
 
 def test_trajectory_lies_on_the_requested_times():
     y = torch.ones(1, 1, dtype=torch.float64)
-    states = integrate(
-        lambda t, z: z, y, 0, 1, steps=4, method=Adaptive(rtol=1e-9, atol=1e-9), trajectory=True
-    )
+    states = integrate(lambda t, z: z, y, 0, 1, steps=4, method=Adaptive(rtol=1e-9, atol=1e-9), trajectory=True)
     expected = torch.linspace(0, 1, 5, dtype=torch.float64).exp()
     torch.testing.assert_close(states[:, 0, 0], expected, rtol=1e-8, atol=1e-8)
 
@@ -97,9 +95,7 @@ def test_one_outlier_among_many_keeps_its_accuracy_only_with_the_per_sample_norm
 def test_bound_on_evaluations_reports_count_time_and_culprit():
     frequency = torch.tensor([[1.0], [3000.0], [1.0]], dtype=torch.float64)
     with pytest.raises(ConvergenceError, match="bound of 200 evaluations") as caught:
-        odeint_adaptive(
-            lambda t, y: -frequency * y, torch.ones(3, 2, dtype=torch.float64), max_evaluations=200
-        )
+        odeint_adaptive(lambda t, y: -frequency * y, torch.ones(3, 2, dtype=torch.float64), max_evaluations=200)
     message = str(caught.value)
     assert "after 200 evaluations" in message
     assert "Sample 1 " in message
@@ -133,6 +129,16 @@ def test_bad_options_are_rejected():
         Adaptive(rtol=-1.0)
     with pytest.raises(ShapeError, match="returned shape"):
         odeint_adaptive(lambda t, z: z.sum(-1), y)
+
+
+def test_failures_inside_the_field_stay_themselves():
+    def field(t, y):
+        raise AssertionError("mine")
+
+    with pytest.raises(AssertionError, match="mine"):
+        odeint_adaptive(field, torch.ones(1, 1))
+    with pytest.raises(DomainError, match="strictly"):
+        odeint_adaptive(lotka, torch.ones(1, 2), 1.0, 1.0)
 
 
 def test_spec_round_trip():

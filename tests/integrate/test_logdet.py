@@ -18,9 +18,7 @@ MATRIX = torch.tensor([[0.3, -1.0, 0.2], [0.4, -0.5, 0.1], [0.0, 0.7, 0.9]], dty
 
 
 def nonlinear(y):
-    return torch.stack(
-        [y[..., 0] * y[..., 1], y[..., 1].sin() + y[..., 2], y[..., 2] ** 3 - y[..., 0]], dim=-1
-    )
+    return torch.stack([y[..., 0] * y[..., 1], y[..., 1].sin() + y[..., 2], y[..., 2] ** 3 - y[..., 0]], dim=-1)
 
 
 def points(*shape):
@@ -86,9 +84,7 @@ def test_nonlinear_flow_against_the_jacobian_of_the_solution_map():
     field = lambda t, z: z.sin() * (1 + t) + z.roll(1, -1).tanh()  # noqa: E731
     solve = partial(integrate_with_logdet, field, steps=60, method="rk4")
     end, logdet = solve(y)
-    jacobians = torch.stack(
-        [torch.autograd.functional.jacobian(lambda z: solve(z[None])[0][0], row) for row in y]
-    )
+    jacobians = torch.stack([torch.autograd.functional.jacobian(lambda z: solve(z[None])[0][0], row) for row in y])
     torch.testing.assert_close(logdet, torch.linalg.slogdet(jacobians).logabsdet, rtol=1e-6, atol=1e-6)
     back, minus = solve(end, 1.0, 0.0)
     torch.testing.assert_close(back, y, rtol=1e-6, atol=1e-6)
