@@ -63,7 +63,8 @@ def load(
         raise DomainError(f"there is no file or folder {path}")
     spec, state = _read_folder(path) if path.is_dir() else _read_checkpoint(path, ema)
     model = from_spec(spec, allow=allow)
-    model.load_state_dict(state)
+    # Assigning keeps the precision that the weights were saved in.
+    model.load_state_dict(state, assign=True)
     return model.to(device).eval()
 
 

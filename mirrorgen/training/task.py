@@ -1,0 +1,119 @@
+"""The Lightning side of a flow: logging, optimiser, fitting of the dual transform, checkpoints."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from mirrorgen.flows import MirrorFlow
+from mirrorgen.seeding import counter_generator
+from mirrorgen.spec import from_spec, to_spec
+from mirrorgen.training.schedule import Schedule, learning_rate_factor
+
+__all__ = ["FlowTask"]
+
+TRAIN, EVAL = 0, 1
+
+
+class FlowTask(LightningModule):
+    """Trains a ``MirrorFlow`` with AdamW on batches ``x``, ``(x,)`` or ``(x, condition)``.
+
+    The noise of step ``k`` depends on the seed, the process and ``k`` alone, so a resumed run repeats what an
+    uninterrupted one would have drawn. The dual transform is fitted on the training data when training starts,
+    unless it has been fitted before. Hyper-parameters are plain data, however the task was built.
+
+    Args:
+        flow: The flow, or its specification.
+        lr: Learning rate.
+        weight_decay: Decoupled weight decay.
+        schedule: Shape of the learning rate after warm-up, see ``learning_rate_factor``.
+        warmup_steps: Steps of linear warm-up.
+        decay: Factor of ``schedule="step"``.
+        decay_every: Steps between two factors of ``schedule="step"``.
+    """
+
+    def __init__(
+        self,
+        flow: MirrorFlow,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
+        decay: float = 0.99,
+        decay_every: int = 100,
+    ) -> None:
+        super().__init__()
+        self.flow = from_spec(flow) if isinstance(flow, Mapping) else flow
+        self.lr, self.weight_decay = lr, weight_decay
+        self.rate: dict[str, Any] = {"schedule": schedule, "warmup_steps": warmup_steps}
+        self.rate |= {"decay": decay, "decay_every": decay_every}
+        plain = {"flow": to_spec(self.flow), "lr": lr, "weight_decay": weight_decay, **self.rate}
+        self.save_hyperparameters(plain, logger=False)
+        self.noise_seed: int | None = None
+
+    def on_fit_start(self) -> None:
+        if self.noise_seed is None:
+            self.noise_seed = torch.initial_seed()
+        transform = self.flow.dual_transform
+        if transform is not None and not bool(transform.fitted):
+            self.flow.fit_dual_transform(self._training_points().to(self.device))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+        loss = self._loss(batch, TRAIN, self.global_rank, self.global_step, batch_idx)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        self._evaluate("val/loss", batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        self._evaluate("test/loss", batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+        """Log-densities ``(n,)`` of a batch."""
+        x, condition = _unpack(batch)
+        return self.flow.log_prob(x, condition=condition)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(self.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        factor = partial(learning_rate_factor, total_steps=self.trainer.max_steps, **self.rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["noise_seed"] = self.noise_seed
+        # Only networks with randomness of their own, such as dropout, draw from the global generator.
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.noise_seed = checkpoint.get("noise_seed")
+        if self._trainer is not None and self._trainer.training and "rng_state" in checkpoint:
+            torch.set_rng_state(checkpoint["rng_state"])
+
+    def _evaluate(self, name: str, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        # The same noise every time: two evaluations differ by the weights only.
+        loss = self._loss(batch, EVAL, self.global_rank, batch_idx)
+        self.log(name, loss, prog_bar=True, sync_dist=True, batch_size=len(_unpack(batch)[0]))
+
+    def _loss(self, batch: Any, *key: int) -> Tensor:  # noqa: ANN401
+        x, condition = _unpack(batch)
+        generator = counter_generator(self.noise_seed or 0, *key, device=x.device)
+        return self.flow.loss(x, condition=condition, generator=generator)
+
+    def _training_points(self) -> Tensor:
+        """All training points in every process, so that each fits the same transform."""
+        self.trainer.fit_loop.setup_data()
+        loader = self.trainer.train_dataloader
+        if hasattr(loader, "points"):
+            return loader.points
+        points = torch.cat([_unpack(batch)[0] for batch in loader]).to(self.device)
+        return self.all_gather(points).reshape(-1, points.shape[-1])
+
+
+def _unpack(batch: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
+    if isinstance(batch, Tensor):
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
