@@ -46,6 +46,11 @@ MAPS: dict[str, Callable[[], M.MirrorMap]] = {
     "simplex_entropy_alr": lambda: M.SimplexEntropy(D.Simplex(3), chart="alr"),
     "hellinger_ball": lambda: M.HellingerBall(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
     "hellinger_interval": lambda: M.HellingerBall(D.Ball(1)),
+    "log_det": lambda: M.LogDet(D.PSD(3)),
+    "von_neumann": lambda: M.VonNeumann(D.PSD(3)),
+    "product_map": lambda: M.ProductMap(
+        M.BoxEntropy(D.Box(-1.0, 2.0, dim=2)), M.SimplexEntropy(D.Simplex(3), chart="alr"), M.HellingerBall(D.Ball(2))
+    ),
     "ball_log_barrier": lambda: M.BallLogBarrier(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])),
     "box_entropy": lambda: M.BoxEntropy(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),
     "log_barrier_box": lambda: M.LogBarrier(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0])),

@@ -88,27 +88,31 @@ class PSD(Domain):
         """
         finite = torch.isfinite(x).all(-1, keepdim=True)
         point = torch.where(finite, x, 0).detach()
-        gap = margin(x, torch.linalg.vector_norm(point, dim=-1, keepdim=True)).clamp_min(torch.finfo(x.dtype).tiny)
+        tiny = torch.finfo(x.dtype).tiny
+        # Squares of the entries may overflow or underflow where the norm does not.
+        size = point.abs().amax(-1, keepdim=True).clamp_min(tiny)
+        gap = margin(x, size * torch.linalg.vector_norm(point / size, dim=-1, keepdim=True)).clamp_min(tiny)
         moved = finite & (self.slack(point)[..., :1] < gap)
         shift = self._raised(point, 2 * upcast(gap)) - upcast(point)
         return torch.where(moved, (upcast(x) + shift).to(x.dtype), x), moved.squeeze(-1)
 
     def reflect(self, x: Tensor, step: Tensor) -> Tensor:
-        """As ``Domain.reflect``. Along ``X + t S`` the smallest eigenvalue is a concave function of ``t``, so Newton
-        from the far end finds its last zero ``t`` from above; with the null vector ``v`` there the outward normal is
-        ``-v v^T`` and ``S`` becomes ``S - 2 (v . S v) v v^T``. The cone is unbounded, so paths turn finitely often.
+        """As ``Domain.reflect``.
 
-        The path is not differentiated.
+        Along ``X + t S`` the smallest eigenvalue is concave in ``t``, so Newton from the far end finds its last
+        zero from above; with the null vector ``v`` there, ``S`` becomes ``S - 2 (v . S v) v v^T``. The cone is
+        unbounded, so paths turn finitely often; a path that starts on the boundary, nearly tangent to it at
+        angle ``a``, rolls along it in about ``1 / a`` turns. The path is not differentiated.
 
         Raises:
-            ConvergenceError: If a path turns more than a thousand times, which takes a nearly tangent step.
+            ConvergenceError: If a path turns more than 100,000 times.
         """
         start, path = torch.broadcast_tensors(upcast(x.detach()), upcast(step.detach()))
         end = _cone_billiard(self.unpack(start.reshape(-1, self.dim)), self.unpack(path.reshape(-1, self.dim)))
         return self.pull_inside(self.pack(end).reshape(start.shape).to(x.dtype))[0]
 
 
-def _cone_billiard(X: Tensor, S: Tensor, max_bounces: int = 1000) -> Tensor:
+def _cone_billiard(X: Tensor, S: Tensor, max_bounces: int = 100_000) -> Tensor:
     """End points of the paths from ``X (n, k, k)`` along ``S``, which is used up; float64, no gradient."""
     end = torch.where(torch.isfinite(X + S).all(-1).all(-1)[:, None, None], X, torch.nan)
     rows = torch.isfinite(end).all(-1).all(-1).nonzero().squeeze(-1)

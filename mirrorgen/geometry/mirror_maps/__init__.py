@@ -7,14 +7,17 @@ from mirrorgen.geometry.mirror_maps.burg_entropy import BurgEntropy
 from mirrorgen.geometry.mirror_maps.hellinger_ball import HellingerBall
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
 from mirrorgen.geometry.mirror_maps.log_barrier import LogBarrier
+from mirrorgen.geometry.mirror_maps.log_det import LogDet
 from mirrorgen.geometry.mirror_maps.neg_entropy import NegEntropy
 from mirrorgen.geometry.mirror_maps.p_norm import PNorm
+from mirrorgen.geometry.mirror_maps.product_map import ProductMap
 from mirrorgen.geometry.mirror_maps.quadratic import Quadratic
 from mirrorgen.geometry.mirror_maps.regularized_barrier import RegularizedBarrier
 from mirrorgen.geometry.mirror_maps.simplex_entropy import SimplexEntropy
 from mirrorgen.geometry.mirror_maps.slack_entropy import SlackEntropy
 from mirrorgen.geometry.mirror_maps.softplus_dual import SoftplusDual
 from mirrorgen.geometry.mirror_maps.tsallis_entropy import TsallisEntropy
+from mirrorgen.geometry.mirror_maps.von_neumann import VonNeumann
 
 __all__ = [
     "BallLogBarrier",
@@ -23,9 +26,11 @@ __all__ = [
     "HellingerBall",
     "Hypentropy",
     "LogBarrier",
+    "LogDet",
     "MirrorMap",
     "NegEntropy",
     "PNorm",
+    "ProductMap",
     "Quadratic",
     "RegularizedBarrier",
     "SeparableMap",
@@ -33,4 +38,5 @@ __all__ = [
     "SlackEntropy",
     "SoftplusDual",
     "TsallisEntropy",
+    "VonNeumann",
 ]

@@ -25,6 +25,8 @@ class BallLogBarrier(MirrorMap):
     Reference: Nesterov and Nemirovskii, "Interior-Point Polynomial Algorithms in Convex Programming", 1994.
     """
 
+    domain: Ball
+
     def __init__(self, domain: Ball) -> None:
         super().__init__(domain)
 

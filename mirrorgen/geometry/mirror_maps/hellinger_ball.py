@@ -25,6 +25,8 @@ class HellingerBall(MirrorMap):
     optimization", 2003, discuss the choice of potentials for a set; the name is the one-dimensional entropy's.
     """
 
+    domain: Ball
+
     def __init__(self, domain: Ball) -> None:
         super().__init__(domain)
 

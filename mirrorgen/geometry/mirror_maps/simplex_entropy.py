@@ -35,6 +35,8 @@ class SimplexEntropy(MirrorMap):
     (ilr); Aitchison, "The statistical analysis of compositional data", 1982 (alr).
     """
 
+    domain: Simplex
+
     def __init__(self, domain: Simplex, chart: Literal["ilr", "alr"] = "ilr") -> None:
         super().__init__(domain)
         if chart not in ("ilr", "alr"):
