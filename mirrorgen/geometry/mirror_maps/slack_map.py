@@ -1,0 +1,73 @@
+"""The common base of barrier maps over slacks."""
+
+from torch import Tensor
+
+from mirrorgen.errors import DomainError
+from mirrorgen.geometry.domains.ball import Ball
+from mirrorgen.geometry.domains.base import Domain
+from mirrorgen.geometry.domains.box import Box
+from mirrorgen.geometry.hessian import HessianOperator
+from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.slack_hessian import UpcastHessian
+from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
+from mirrorgen.geometry.mirror_maps.slack_scalar import BallStructure, BoxStructure, FacetStructure
+from mirrorgen.geometry.mirror_maps.slack_structures import BarrierStructure, HalfspaceStructure
+from mirrorgen.numerics import upcast
+
+__all__ = ["SlackMap"]
+
+
+class SlackMap(MirrorMap):
+    """``phi(x) = sum_i f(s_i) + quadratic |z|^2 / 2`` with slacks ``s = b - A z`` of unit rows, ``z`` in the chart.
+
+    Everything is computed in float64 and returned in the dtype of the argument. Boxes, balls and single
+    half-spaces are inverted by a scalar root; other sets by primal-dual Newton (see ``slack_newton``), whose
+    derivatives are exact in the dual point and in the ``A`` and ``b`` of the user. The log-slack comes with the
+    solution, so ``hessian_dual`` and ``log_det_jacobian_dual`` stay accurate where ``x`` cannot hold the slack.
+
+    Args:
+        domain: The set.
+        power: The barrier term ``f``.
+        quadratic: Factor of the quadratic term.
+        on_failure: ``"raise"`` a ConvergenceError, or return ``"nan"`` rows for dual points that do not converge.
+    """
+
+    def __init__(self, domain: Domain, power: SlackPower, quadratic: float, on_failure: str) -> None:
+        super().__init__(domain)
+        if on_failure not in ("raise", "nan"):
+            raise DomainError(f"on_failure must be 'raise' or 'nan', got {on_failure!r}")
+        if quadratic == 0 and not domain.bounded:
+            raise DomainError(
+                f"{type(self).__name__} needs a bounded set, else its gradient does not reach every dual point: "
+                f"{domain!r} is unbounded; use RegularizedBarrier"
+            )
+        self.on_failure = on_failure
+        self._structure = _structure_of(domain)(domain, power, quadratic, on_failure)
+        self.closed_form = self._structure.closed_form
+
+    def potential(self, x: Tensor) -> Tensor:
+        return self._structure.potential(x).to(x.dtype)
+
+    def hessian(self, x: Tensor) -> HessianOperator:
+        return UpcastHessian(self._structure.hessian(x), x.dtype)
+
+    def hessian_dual(self, y: Tensor) -> HessianOperator:
+        self.check_dual(y)
+        return UpcastHessian(self._structure.hessian_dual(y), y.dtype)
+
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        return self._structure.divergence(p, q).to(p.dtype)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        return self._structure.gradient(x).to(x.dtype)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self._structure.inverse(upcast(y)).to(y.dtype)
+
+
+def _structure_of(domain: Domain) -> type[BarrierStructure]:
+    if isinstance(domain, Box):
+        return BoxStructure
+    if isinstance(domain, Ball):
+        return BallStructure
+    return FacetStructure if len(domain.halfspaces()[1]) == 1 else HalfspaceStructure

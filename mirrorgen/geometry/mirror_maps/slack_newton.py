@@ -1,0 +1,142 @@
+"""Primal-dual Newton for gradients of sums over slacks."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import ConvergenceError
+from mirrorgen.geometry.mirror_maps.newton import detached_solve
+from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
+
+__all__ = ["SlackSystem"]
+
+TOLERANCE = 1e-11
+ACCEPTED = 1e-9
+MAX_ITERATIONS = 500
+# Beyond this ratio of stiffnesses a Cholesky factor keeps too few digits of the soft directions.
+STIFFNESS_RANGE = 1e12
+BATCH_ENTRIES = 2**24
+
+
+@dataclass(frozen=True)
+class SlackSystem:
+    """The equations ``quadratic z + A^T force(sigma) = y`` and ``s_0 - A z = e^sigma`` in ``(z, sigma)``.
+
+    ``z`` is counted from an interior point with slacks ``s_0``. Newton's step for both equations,
+
+        ``(quadratic I + A^T W A) dz = r_1 + A^T W r_2``,  ``d force = W (A dz - r_2)``,  ``W = f''(e^sigma)``,
+
+    converges from the interior point for every ``kappa`` and for dual points of any norm: no line search, and
+    ``z`` may leave the set on the way, because the slack lives in ``sigma``. The step is shortened until every
+    log-force moves by at most one and no log-slack rises by more than half its size (or one).
+
+    Args:
+        rows: ``A (m, d)``.
+        slack: ``s_0 (m,)``.
+        power: The barrier term.
+        quadratic: The factor of the quadratic term.
+    """
+
+    rows: Tensor
+    slack: Tensor
+    power: SlackPower
+    quadratic: float
+
+    def solve(self, y: Tensor, on_failure: str = "raise") -> tuple[Tensor, Tensor]:
+        """``(z, sigma)`` for ``y (..., d)`` in float64, with derivatives exact to third order in ``y``, ``A``, ``s_0``.
+
+        Args:
+            y: Right-hand sides.
+            on_failure: ``"raise"``, or ``"nan"`` for rows of NaN.
+
+        Raises:
+            ConvergenceError: If a row stays above a relative residual of 1e-9.
+        """
+        frozen = SlackSystem(self.rows.detach(), self.slack.detach(), self.power, self.quadratic)
+        joint = detached_solve(lambda v: frozen._solve_rows(v, on_failure), y)
+        z, sigma = joint.split([self.rows.shape[1], self.rows.shape[0]], -1)
+        if torch.is_grad_enabled():
+            for _ in range(2):
+                z, sigma = self._exact_step(z, sigma, y)
+        return z, sigma
+
+    def residuals(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """``r_1`` and ``r_2``, the defects of the two equations."""
+        r_1 = y - self.quadratic * z - self.power.force(sigma) @ self.rows
+        return r_1, self.slack - z @ self.rows.mT - torch.exp(sigma)
+
+    def relative_residual(self, z: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        """The larger defect relative to ``1 + |y|`` and to the size of the slacks, ``(...)``."""
+        r_1, r_2 = self.residuals(z, sigma, y)
+        size = self.slack.max() + torch.linalg.vector_norm(z, dim=-1)
+        return torch.maximum(r_1.abs().amax(-1) / (1 + y.abs().amax(-1)), r_2.abs().amax(-1) / size)
+
+    def _stiffness(self, sigma: Tensor, ratio: float) -> Tensor:
+        """``W``, capped at ``ratio`` times a typical stiffness of the system."""
+        typical = torch.exp(self.power.log_curvature(torch.log(self.slack.detach()))).mean() + self.quadratic
+        return torch.exp(torch.minimum(self.power.log_curvature(sigma), torch.log(ratio * typical)))
+
+    def _exact_step(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One full Newton step through the saddle-point matrix, which stiff rows do not spoil."""
+        r_1, r_2 = self.residuals(z, sigma, y)
+        d, m = z.shape[-1], sigma.shape[-1]
+        compliance = torch.diag_embed(-1 / self._stiffness(sigma, 1e14))
+        eye = self.quadratic * torch.eye(d, dtype=z.dtype, device=z.device)
+        top = torch.cat([eye, self.rows.mT], -1).expand(*sigma.shape[:-1], d, d + m)
+        bottom = torch.cat([self.rows.expand(*sigma.shape[:-1], m, d), compliance], -1)
+        step = torch.linalg.solve(torch.cat([top, bottom], -2), torch.cat([r_1, r_2], -1).unsqueeze(-1)).squeeze(-1)
+        return z + step[..., :d], sigma - step[..., d:] / self.power.force_rate(sigma)
+
+    def _solve_rows(self, y: Tensor, on_failure: str) -> Tensor:
+        m, d = self.rows.shape
+        flat = y.reshape(-1, d)
+        parts = [self._newton(part) for part in flat.split(max(1, BATCH_ENTRIES // (m * d)))]
+        joint = torch.cat([p[0] for p in parts])
+        residual = torch.cat([p[1] for p in parts])
+        failed = ~(residual <= ACCEPTED)
+        if on_failure == "raise" and bool(failed.any()):
+            worst = float(residual.max())
+            raise ConvergenceError(
+                f"primal-dual Newton left {int(failed.sum())} of {len(flat)} rows with a relative residual up to "
+                f"{worst:.2e}; bring the dual points closer or pass on_failure='nan'",
+                worst,
+            )
+        joint = torch.where(failed.unsqueeze(-1), torch.nan, joint)
+        return joint.reshape(*y.shape[:-1], d + m)
+
+    def _newton(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.zeros_like(y)
+        sigma = torch.log(self.slack).expand(len(y), -1).clone()
+        residual = y.new_full((len(y),), math.inf)
+        rows = torch.arange(len(y), device=y.device)
+        for _ in range(MAX_ITERATIONS):
+            # Only unfinished rows are worked on; a row leaves one step after it met the tolerance, because that
+            # step squares its error.
+            part = z[rows], sigma[rows], y[rows]
+            residual[rows] = self.relative_residual(*part)
+            dz, dsigma = self._direction(*part)
+            step = self._step_size(sigma[rows], dsigma)
+            z[rows] += step * dz
+            sigma[rows] += step * dsigma
+            rows = rows[residual[rows] > TOLERANCE]
+            if len(rows) == 0:
+                break
+        return torch.cat([z, sigma], -1), residual
+
+    def _direction(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        r_1, r_2 = self.residuals(z, sigma, y)
+        W = self._stiffness(sigma, STIFFNESS_RANGE)
+        matrix = (self.rows.mT * W.unsqueeze(-2)) @ self.rows
+        matrix = matrix + self.quadratic * torch.eye(self.rows.shape[1], dtype=W.dtype, device=W.device)
+        factor, _ = torch.linalg.cholesky_ex(matrix)
+        right = r_1 + (W * r_2) @ self.rows
+        dz = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+        return dz, -W * (dz @ self.rows.mT - r_2) / self.power.force_rate(sigma)
+
+    def _step_size(self, sigma: Tensor, dsigma: Tensor) -> Tensor:
+        rise = torch.clamp(0.5 * sigma.abs(), min=1.0)
+        fall = rise if self.power.kappa == 0 else torch.full_like(rise, 1 / self.power.kappa)
+        limit = torch.where(dsigma > 0, rise, fall)
+        return (limit / dsigma.abs().clamp_min(1e-300)).amin(-1, keepdim=True).clamp_max(1.0)
