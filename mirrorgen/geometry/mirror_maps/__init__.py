@@ -4,6 +4,7 @@ from mirrorgen.geometry.mirror_maps.ball_log_barrier import BallLogBarrier
 from mirrorgen.geometry.mirror_maps.base import MirrorMap, SeparableMap
 from mirrorgen.geometry.mirror_maps.box_entropy import BoxEntropy
 from mirrorgen.geometry.mirror_maps.burg_entropy import BurgEntropy
+from mirrorgen.geometry.mirror_maps.default import default
 from mirrorgen.geometry.mirror_maps.hellinger_ball import HellingerBall
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
 from mirrorgen.geometry.mirror_maps.log_barrier import LogBarrier
@@ -39,4 +40,5 @@ __all__ = [
     "SoftplusDual",
     "TsallisEntropy",
     "VonNeumann",
+    "default",
 ]
