@@ -5,12 +5,23 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from mirrorgen.errors import MissingExtraError
 
-__all__ = ["Checkpoint", "Feasibility", "SampleFigure"]
+__all__ = ["Checkpoint", "Feasibility", "Progress", "SampleFigure"]
+
+
+class Progress(RichProgressBar):
+    """The rich bar, counting epochs up to the one that reaches ``max_steps``."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        steps, batches = self.trainer.max_steps, self.trainer.num_training_batches
+        if steps < 1 or batches in (0, float("inf")):
+            return super()._get_train_description(current_epoch)
+        last = -(-steps * self.trainer.accumulate_grad_batches // int(batches))
+        return f"{f'Epoch {current_epoch + 1}/{last}':{len(self.validation_description)}}"
 
 
 class Checkpoint(ModelCheckpoint):

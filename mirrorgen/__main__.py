@@ -1,0 +1,5 @@
+"""``python -m mirrorgen``."""
+
+from mirrorgen.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""``mirrorgen sample``: draw from a trained model and write the points; needs no Lightning."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mirrorgen.errors import DomainError
+from mirrorgen.serialize import atomic_write, load
+
+__all__ = ["run", "write_points"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(
+        prog="mirrorgen sample", description="Draw points from a trained model.", allow_abbrev=False
+    )
+    add = options.add_argument
+    add("--ckpt", type=Path, required=True, help="checkpoint file or exported folder")
+    add("--num", type=int, required=True, help="number of points")
+    add("--out", type=Path, required=True, help="file to write: .safetensors, .npy or .csv")
+    add("--condition", help="class label, or comma-separated labels to cycle through; numbers of one vector")
+    add("--guidance-scale", type=float, default=1.0, help="1 is unguided (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    add("--batch-size", type=int, default=4096, help="points at a time (default: %(default)s)")
+    add("--steps", type=int, default=50, help="integration steps (default: %(default)s)")
+    add("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5 (default: %(default)s)")
+    add("--t-end", type=float, default=1.0, help="stop at this time, at most 1 (default: %(default)s)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--raw-weights", action="store_true", help="use the last step's weights, not their moving average")
+    add("--quiet", action="store_true", help="show no progress")
+    return options
+
+
+def run(args: Sequence[str]) -> Tensor:
+    """Carry out the command and return the points ``(num, dim)``.
+
+    Raises:
+        DomainError: If an option is out of range or the model cannot be read.
+    """
+    options = parser().parse_args(args)
+    if options.num < 1 or options.batch_size < 1:
+        raise DomainError("--num and --batch-size must be positive")
+    writer(options.out)
+    flow = load(options.ckpt, ema=not options.raw_weights, device=options.device)
+    condition = parse_condition(options.condition, flow.net, options.num)
+    with _progress(options.num, options.quiet) as advance:
+        points = flow.sample(
+            options.num,
+            condition=condition,
+            generator=torch.Generator(options.device).manual_seed(options.seed),
+            steps=options.steps,
+            method=options.method,
+            t_end=options.t_end,
+            guidance_scale=options.guidance_scale,
+            batch_size=options.batch_size,
+            callback=advance,
+        ).cpu()
+    write_points(options.out, points, condition)
+    inside = int(flow.mirror_map.domain.cpu().contains(points).sum())
+    print(f"{options.out}: {len(points)} points of {points.shape[1]} coordinates, {inside} strictly inside")
+    return points
+
+
+def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:  # noqa: ANN401
+    """Labels ``(num,)`` that cycle through the given ones, or one vector for all ``(num, k)``."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise DomainError(f"--condition takes numbers separated by commas, got {text!r}") from error
+    if net.condition_dim:
+        if len(numbers) != net.condition_dim:
+            raise DomainError(f"--condition needs {net.condition_dim} numbers for this model, got {len(numbers)}")
+        return torch.tensor(numbers).expand(num, -1)
+    if not net.num_classes:
+        raise DomainError("this model takes no condition; leave --condition out")
+    if any(v != int(v) or not 0 <= v < net.num_classes for v in numbers):
+        raise DomainError(f"--condition labels lie in 0..{net.num_classes - 1}, got {text}")
+    labels = torch.tensor([int(v) for v in numbers])
+    return labels.repeat(-(-num // len(labels)))[:num]
+
+
+def write_points(path: Path, points: Tensor, condition: Tensor | None = None) -> None:
+    """Write points by the suffix of ``path``; a failure leaves no file behind.
+
+    ``.safetensors`` holds ``x`` and, if given, ``condition``; ``.npy`` and ``.csv`` hold the points alone.
+    """
+    write = writer(path)
+    atomic_write(path, lambda temporary: write(temporary, points.contiguous(), condition))
+
+
+def writer(path: Path) -> Callable[[Path, Tensor, Tensor | None], None]:
+    """The function that writes files of this suffix."""
+    if path.suffix not in _WRITERS:
+        raise DomainError(f"--out must end in {', '.join(_WRITERS)}; got {path.name!r}")
+    return _WRITERS[path.suffix]
+
+
+def _write_safetensors(path: Path, points: Tensor, condition: Tensor | None) -> None:
+    save_file({"x": points} | ({} if condition is None else {"condition": condition.contiguous()}), path)
+
+
+def _write_npy(path: Path, points: Tensor, condition: Tensor | None) -> None:
+    np.save(path, points.numpy())
+
+
+def _write_csv(path: Path, points: Tensor, condition: Tensor | None) -> None:
+    header = ",".join(f"x{i}" for i in range(points.shape[1]))
+    # Nine digits identify a float32, seventeen a float64.
+    digits = 9 if points.dtype == torch.float32 else 17
+    np.savetxt(path, points.numpy(), fmt=f"%.{digits}g", delimiter=",", header=header, comments="")
+
+
+_WRITERS: dict[str, Callable[[Path, Tensor, Tensor | None], None]] = {
+    ".safetensors": _write_safetensors,
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+}
+
+
+class _progress:  # noqa: N801 - used like a function
+    """A progress bar over ``total`` points as a context; its value reports how many are done."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, disable=quiet)
+        self.task = self.bar.add_task("sampling", total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self.bar.start()
+        return lambda done: self.bar.update(self.task, completed=done)
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
