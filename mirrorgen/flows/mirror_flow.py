@@ -23,6 +23,7 @@ from mirrorgen.flows.dual_transform import DualTransform, RobustStandardize
 from mirrorgen.flows.paths import linear_path
 from mirrorgen.flows.priors import Prior, StudentT
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.validation import validation
 from mirrorgen.integrate import (
     divergence_exact,
     divergence_hutchinson,
@@ -90,12 +91,11 @@ class MirrorFlow(nn.Module):
     def fit_dual_transform(self, x: Tensor) -> None:
         """Fit the dual transform to training points ``(n, dim)``, once, before training."""
         if self.dual_transform is not None:
-            self.dual_transform.fit(self.mirror_map.to_dual(upcast(x)))
+            self.dual_transform.fit(self._to_dual(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """Flow coordinates ``T(grad phi(x))``, computed in double precision, in the dtype of ``x``."""
-        # Casting first keeps the digits that subtracting a bound close to x would lose.
-        y = self.mirror_map.to_dual(upcast(x))
+        y = self._to_dual(x)
         return (y if self.dual_transform is None else self.dual_transform(y)).to(x.dtype)
 
     def decode(self, u: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class MirrorFlow(nn.Module):
         domain = self.mirror_map.domain
         inside = domain.contains(x)
         x = torch.where(inside.unsqueeze(-1), x, domain.interior_point().to(x))
-        y = self.mirror_map.to_dual(upcast(x))
+        y = self._to_dual(x)
         u_1 = (y if self.dual_transform is None else self.dual_transform(y)).to(x.dtype)
         field = partial(self._field, condition=self._conditions(condition, len(x)), scale=guidance_scale)
         rate = self._divergence(divergence, u_1, generator)
@@ -244,6 +244,13 @@ class MirrorFlow(nn.Module):
         return self.mirror_map.to_primal(y.to(u_1.dtype)), self.prior.log_prob(u_0) - log_det + self._log_det_encode(
             y
         ).to(u_1.dtype)
+
+    def _to_dual(self, x: Tensor) -> Tensor:
+        """``grad phi(x)`` in double precision, which keeps the digits that subtracting a near bound would lose."""
+        self.mirror_map.domain.check(x)
+        # Equalities that hold to rounding in float32 do not in float64: the check above was the one that counts.
+        with validation(False):
+            return self.mirror_map.to_dual(upcast(x))
 
     def _dual(self, u: Tensor) -> Tensor:
         return u if self.dual_transform is None else self.dual_transform.inverse(u)

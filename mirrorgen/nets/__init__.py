@@ -3,6 +3,7 @@
 from mirrorgen.nets.base import ACTIVATIONS, Net
 from mirrorgen.nets.embedding import ConditionEmbedding, TimeEmbedding
 from mirrorgen.nets.mlp import MLP
+from mirrorgen.nets.preconditioned import Preconditioned
 from mirrorgen.nets.residual import ResidualMLP
 
-__all__ = ["ACTIVATIONS", "ConditionEmbedding", "MLP", "Net", "ResidualMLP", "TimeEmbedding"]
+__all__ = ["ACTIVATIONS", "ConditionEmbedding", "MLP", "Net", "Preconditioned", "ResidualMLP", "TimeEmbedding"]

@@ -64,19 +64,24 @@ class Net(nn.Module, ABC):
             ShapeError: If a shape or dtype kind does not fit.
             DomainError: If a label is out of range.
         """
+        time = self.check_inputs(x, t)
+        weight = next(self.parameters())
+        embedding = self.embed_condition(condition, x.shape[:-1])
+        return self._forward(x.to(weight.dtype), time, embedding).to(x.dtype)
+
+    def check_inputs(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Check the shapes of points and time; return the time per point, ``(*batch)``, in float32 or better."""
         if x.ndim == 0 or x.shape[-1] != self.dim or not x.is_floating_point():
             raise ShapeError(
                 f"x must be floating point of shape (*, {self.dim}); got {x.dtype} of shape {tuple(x.shape)}"
             )
         batch = x.shape[:-1]
-        weight = next(self.parameters())
         time = torch.as_tensor(t, device=x.device)
         # Time keeps its own precision if that is finer: the embedding's phases need it.
-        time = time.to(torch.promote_types(weight.dtype, torch.float32))
+        time = time.to(torch.promote_types(next(self.parameters()).dtype, torch.float32))
         if time.shape not in ((), batch):
             raise ShapeError(f"t must be one number or have shape {tuple(batch)}; got {tuple(time.shape)}")
-        embedding = self.embed_condition(condition, batch)
-        return self._forward(x.to(weight.dtype), time.expand(batch), embedding).to(x.dtype)
+        return time.expand(batch)
 
     @abstractmethod
     def _forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
