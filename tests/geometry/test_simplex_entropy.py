@@ -37,7 +37,7 @@ def test_density_integrates_to_one_over_the_first_coordinates(chart):
 
 @pytest.mark.parametrize("chart", ["ilr", "alr"])
 def test_pulled_back_dirichlet_is_the_density_of_its_logits(chart):
-    """Dual density of a Dirichlet law, from torch's ``log_prob`` and the map's, integrates to one over the dual plane."""
+    """The dual density of a Dirichlet law (torch's ``log_prob`` and the map) integrates to one over the plane."""
     mirror_map = M.SimplexEntropy(D.Simplex(3), chart=chart)
     law = Dirichlet(torch.tensor([2.0, 1.5, 3.0], dtype=F64))
     grid = torch.linspace(-14, 14, 561, dtype=F64)
