@@ -22,6 +22,9 @@ DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "product": lambda: D.Product(D.Box([0.0, -1.0], [1.0, 3.0]), D.Simplex(3)),
     "unbounded_product": lambda: D.Product(D.Euclidean(1), D.Ball(2), D.Orthant(2)),
     "polytope": lambda: D.Polytope([[1.0, 2.0], [-3.0, 0.5], [0.2, -1.0], [-1.0, -1.0]], [2.0, 1.5, 0.8, 1.2]),
+    "birkhoff": lambda: D.Birkhoff(3),
+    "transport_polytope": lambda: D.TransportPolytope([0.5, 1.5], [0.4, 0.9, 0.7]),
+    "intersection": lambda: D.Intersection(D.Box(0.0, 1.0, dim=3), D.Simplex(3), D.Polytope([[1.0, -1.0, 0.0]], [0.2])),
     "polyhedron": lambda: D.Polytope([[-1.0, 0.2, 0.0], [0.1, -1.0, 0.3]], [0.5, 1.0]),
     "polytope_with_equality": lambda: D.Polytope(
         [[-1.0, 0.0, 0.0, 0.0], [0.0, -2.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.5], [1.0, 1.0, 0.0, -1.0]],

@@ -7,8 +7,8 @@ from torch import Tensor
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains.base import Domain, margin
 from mirrorgen.geometry.domains.billiard import billiard
+from mirrorgen.geometry.domains.billiard_walk import billiard_walk
 from mirrorgen.geometry.domains.centers import analytic_center, chebyshev_center, recession_direction
-from mirrorgen.geometry.domains.hit_and_run import hit_and_run, mixing_steps
 from mirrorgen.geometry.domains.linear_constraints import affine_chart, as_rows, chart_rows, unit_rows
 from mirrorgen.geometry.domains.nearest_point import active_sets, nearest_point
 from mirrorgen.numerics import upcast
@@ -85,7 +85,7 @@ class Polytope(Domain):
         rows, values, kept = unit_rows(rows, values)
         kept = kept[self._build_chart(rows, values, A_eq, b_eq)]
         A_z, b_z = (t.detach().cpu().numpy() for t in self.halfspaces())
-        z = self._find_center(A_z, b_z, kept.tolist(), None if start is None else self.to_chart(start).numpy())
+        z = self._find_center(A_z, b_z, kept.tolist(), None if start is None else self.to_chart(start).cpu().numpy())
         self.register_buffer("center", self.from_chart(torch.from_numpy(z).to(self.A.device)))
 
     def _build_chart(
@@ -212,7 +212,7 @@ class Polytope(Domain):
     def sample_uniform(
         self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """``n`` points ``(n, dim)``, each the end of its own hit-and-run chain of ``mixing_steps(dual_dim)`` steps.
+        """``n`` points ``(n, dim)``, each the end of its own billiard walk of 20 paths (see ``billiard_walk``).
 
         Raises:
             DomainError: If the set is unbounded, naming a direction.
@@ -223,7 +223,7 @@ class Polytope(Domain):
             shown = "" if direction is None else f" along {np.round(self._ambient(direction), 4).tolist()}"
             raise DomainError(f"{self!r} has no uniform law: it is unbounded{shown}; intersect it with a bounded set")
         center = self.to_chart(upcast(self.center))
-        z = hit_and_run(rows, level, center, n, mixing_steps(self.dual_dim), generator)
+        z = billiard_walk(rows, level, center, n, generator)
         return self.pull_inside(self.from_chart(z).to(dtype or torch.get_default_dtype()))[0]
 
     def _ambient(self, direction: np.ndarray) -> np.ndarray:
@@ -239,6 +239,6 @@ def _certificate(multipliers: np.ndarray, b: np.ndarray, names: list[int], equal
     along = " on the affine hull of the equalities" if equalities else ""
     value = float(multipliers @ b)
     return (
-        f"empty interior: the inequalities contradict each other{along}: {terms}{more} (unit rows) reads 0 < {value:.3g}; "
-        "relax these rows, or pass what they force to be equal as A_eq, b_eq"
+        f"empty interior: the inequalities contradict each other{along}: {terms}{more} (unit rows) "
+        f"reads 0 < {value:.3g}; relax these rows, or pass what they force to be equal as A_eq, b_eq"
     )
