@@ -87,7 +87,8 @@ def path_by_determinants(X, S):
         first = min(roots, default=np.inf)
         if first >= 1 - t:
             return X + (1 - t) * S, turns
-        first = optimize.brentq(lambda s: np.linalg.det(X + s * S), first * (1 - 1e-5), first * (1 + 1e-5), xtol=1e-15)
+        bracket = (first * (1 - 1e-5), first * (1 + 1e-5))
+        first = optimize.brentq(lambda s, X=X, S=S: np.linalg.det(X + s * S), *bracket, xtol=1e-15)
         X, t = X + first * S, t + first
         normal = adjugate(X)
         normal /= np.linalg.norm(normal)

@@ -8,7 +8,7 @@ from mirrorgen.numerics import upcast
 
 __all__ = ["billiard"]
 
-# Bounces between two checks: slacks are updated incrementally and recomputed from the position here.
+# Most bounces between two checks: slacks are updated incrementally and recomputed from the position there.
 _ROUND = 32
 # Above this many faces a table of all inner products of normals costs more than it saves.
 _TABLE = 2048
@@ -46,10 +46,12 @@ def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int 
     rows = ((length > 0) & torch.isfinite(length)).squeeze(-1).nonzero().squeeze(-1)
     state = (position[rows], (path / length)[rows], length[rows])
     table = A @ A.mT if len(A) <= _TABLE else None
-    for _ in range(-(-max_bounces // _ROUND)):
-        if len(rows) == 0:
-            return end.reshape(start.shape)
-        state = _follow(*state, A, b, table)
+    done, bounces = 0, 1
+    while len(rows) > 0 and done < max_bounces:
+        # Short rounds first: most paths of most callers end before their first or second bounce.
+        state = _follow(*state, A, b, table, bounces)
+        done += bounces
+        bounces = min(2 * bounces, _ROUND, max_bounces - done)
         end[rows] = state[0]
         moving = (state[2] > 0).squeeze(-1)
         rows = rows[moving]
@@ -65,15 +67,15 @@ def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int 
 
 
 def _follow(
-    position: Tensor, heading: Tensor, remaining: Tensor, A: Tensor, b: Tensor, table: Tensor | None
+    position: Tensor, heading: Tensor, remaining: Tensor, A: Tensor, b: Tensor, table: Tensor | None, bounces: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """At most ``_ROUND`` bounces of every row; rows that arrive stay where they are."""
+    """At most ``bounces`` bounces of every row; rows that arrive stay where they are."""
     heading = heading / torch.linalg.vector_norm(heading, dim=-1, keepdim=True)
     # A floor far below rounding instead of zero: a face being left has a negative speed and never counts,
     # one being touched is hit at once, and no division by zero arises.
     slack = (b - position @ A.mT).clamp_min(1e-300)
     speed = heading @ A.mT
-    for _ in range(_ROUND):
+    for _ in range(bounces):
         rate, face = (speed / slack).max(-1, keepdim=True)
         arrives = rate * remaining <= 1
         travel = torch.where(arrives, remaining, 1 / rate)

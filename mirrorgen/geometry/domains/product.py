@@ -32,6 +32,9 @@ class Product(Domain):
         self.bounded = all(d.bounded for d in domains)
         self.chart_log_volume = sum(d.chart_log_volume for d in domains)
 
+    def __repr__(self) -> str:
+        return f"Product({', '.join(map(repr, self.blocks))})"
+
     @property
     def dual_dim(self) -> int:
         return sum(d.dual_dim for d in self.blocks)
