@@ -110,9 +110,10 @@ def expm1_gap(u: Tensor) -> Tensor:
 
 
 def power_gap(u: Tensor, a: float) -> Tensor:
-    """``((1 + u)^a - 1 - a u) / (a (a - 1)) >= 0`` for ``u > -1`` and ``a`` other than 0 and 1.
+    """``((1 + u)^a - 1 - a u) / (a (a - 1)) >= 0`` for ``u > -1``, continuous at ``a = 0`` and ``a = 1``.
 
-    The Bregman divergence of ``t^a / (a (a - 1))`` between ``1 + u`` and 1, by its series near zero.
+    The Bregman divergence of ``t^a / (a (a - 1))`` between ``1 + u`` and 1, by its series near zero; ``a = 0`` gives
+    ``u - log(1 + u)``, ``a = 1`` gives ``(1 + u) log(1 + u) - u``.
     """
     near = u.abs() < 0.3
     small = torch.where(near, u, torch.zeros_like(u))
@@ -120,7 +121,13 @@ def power_gap(u: Tensor, a: float) -> Tensor:
     coefficients = [0.5]
     for k in range(2, 30):
         coefficients.append(coefficients[-1] * (a - k) / (k + 1))
-    direct = (torch.expm1(a * torch.log1p(large)) - a * large) / (a * (a - 1))
+    log = torch.log1p(large)
+    if a == 0:
+        direct = large - log
+    elif a == 1:
+        direct = (1 + large) * log - large
+    else:
+        direct = (torch.expm1(a * log) - a * large) / (a * (a - 1))
     return torch.where(near, small.square() * _horner(small, coefficients), direct)
 
 

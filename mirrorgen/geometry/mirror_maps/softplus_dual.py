@@ -22,9 +22,9 @@ _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 13
 class SoftplusDual(SeparableMap):
     """``phi*(y) = -sum Li2(-e^y)``, hence ``x = softplus(y)``: positive and unbounded with a full dual space.
 
-    ``phi(x) = sum x^2 / 2 + Li2(e^-x) - pi^2 / 6``, ``grad phi = log(e^x - 1)``, curvature ``1 / (1 - e^-x) > 1``: 1-strongly
-    convex on the whole orthant, entropic near zero and Euclidean far out, so that ``to_primal`` never
-    overflows. The default for positive quantities without an upper bound.
+    ``phi(x) = sum x^2 / 2 + Li2(e^-x) - pi^2 / 6``, ``grad phi = log(e^x - 1)``, curvature ``1 / (1 - e^-x) > 1``:
+    1-strongly convex on the whole orthant, entropic near zero and Euclidean far out, so that ``to_primal``
+    never overflows. The default for positive quantities without an upper bound.
 
     Args:
         domain: An ``Orthant``.
