@@ -61,6 +61,25 @@ def test_unbounded_sets_and_batches():
     assert torch.allclose(billiard(z, step, A, b), expected)
 
 
+def test_no_faces_and_no_points():
+    A, b = torch.zeros(0, 2, dtype=F64), torch.zeros(0, dtype=F64)
+    assert torch.equal(
+        billiard(torch.ones(3, 2, dtype=F64), torch.ones(2, dtype=F64), A, b), torch.full((3, 2), 2.0, dtype=F64)
+    )
+    for domain in (D.Simplex(3), D.Ball(3), D.PSD(2), D.Orthant(3), D.Halfspace([1.0, 0.0, 0.0], 1.0)):
+        assert domain.reflect(torch.zeros(0, 3), torch.zeros(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("domain", [D.Simplex(3), D.PSD(2), D.Product(D.Simplex(2), D.Ball(1))])
+def test_paths_vmap(domain):
+    x = domain.interior_point().expand(4, 5, 3)
+    step = torch.randn(4, 5, domain.dual_dim, generator=generator(), dtype=F64)
+    step = domain.from_chart(step) - domain.from_chart(torch.zeros_like(step))
+    expected = domain.reflect(x, step)
+    assert torch.allclose(torch.func.vmap(torch.func.vmap(domain.reflect))(x, step), expected, atol=1e-14)
+    assert torch.allclose(torch.func.vmap(domain.reflect, in_dims=(None, 0))(x[0], step), expected, atol=1e-14)
+
+
 def test_degenerate_steps():
     z = torch.full((3, 2), 0.5, dtype=F64)
     step = torch.tensor([[0.0, 0.0], [torch.inf, 1.0], [torch.nan, 0.0]], dtype=F64)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
+from mirrorgen.geometry.detached import detached_solve
 from mirrorgen.numerics import upcast
 
 __all__ = ["billiard"]
@@ -14,7 +15,6 @@ _ROUND = 32
 _TABLE = 2048
 
 
-@torch.no_grad()
 def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int = 400_000) -> Tensor:
     """End point of the billiard path from ``z`` along ``step`` in ``{A z < b}``, exact for any length.
 
@@ -22,8 +22,8 @@ def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int 
     reflected, ``u <- u - 2 (a_i . u) a_i``, and so on until the path has length ``|step|``. At a corner the
     faces are taken one after the other. A path in a polyhedron is made of isometries, so rounding does not
     grow exponentially: the error stays below about eps times length times number of bounces. Rows that have
-    arrived drop out of the loop. The path is not differentiated, and the loop reads values: it neither
-    compiles nor vmaps (it is batched already).
+    arrived drop out of the loop. The path is not differentiated; it vmaps, but the loop reads values and does
+    not compile.
 
     Args:
         z: Interior points ``(..., d)``.
@@ -38,8 +38,15 @@ def billiard(z: Tensor, step: Tensor, A: Tensor, b: Tensor, *, max_bounces: int 
     Raises:
         ConvergenceError: If a path needs more than ``max_bounces``; the residual is the length left.
     """
-    A, b = upcast(A), upcast(b)
-    start, path = torch.broadcast_tensors(upcast(z), upcast(step))
+    A, b = upcast(A).detach(), upcast(b).detach()
+    joint = torch.cat(torch.broadcast_tensors(upcast(z), upcast(step)), -1)
+    return detached_solve(lambda rows: _all_paths(rows, A, b, max_bounces), joint)
+
+
+def _all_paths(joint: Tensor, A: Tensor, b: Tensor, max_bounces: int) -> Tensor:
+    start, path = joint.chunk(2, -1)
+    if len(A) == 0:
+        return start + path
     position, path = (v.reshape(-1, v.shape[-1]) for v in (start, path))
     length = torch.linalg.vector_norm(path, dim=-1, keepdim=True)
     end = torch.where(torch.isfinite(length), position, torch.nan)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError, DomainError
+from mirrorgen.geometry.detached import detached_solve
 from mirrorgen.geometry.domains.base import Domain, margin
 from mirrorgen.numerics import upcast
 
@@ -107,13 +108,15 @@ class PSD(Domain):
         Raises:
             ConvergenceError: If a path turns more than 100,000 times.
         """
-        start, path = torch.broadcast_tensors(upcast(x.detach()), upcast(step.detach()))
-        end = _cone_billiard(self.unpack(start.reshape(-1, self.dim)), self.unpack(path.reshape(-1, self.dim)))
-        return self.pull_inside(self.pack(end).reshape(start.shape).to(x.dtype))[0]
+        joint = torch.stack(torch.broadcast_tensors(upcast(x), upcast(step)), -2)
+        end = detached_solve(lambda rows: _cone_billiard(self.unpack(rows)), joint)
+        return self.pull_inside(self.pack(end).to(x.dtype))[0]
 
 
-def _cone_billiard(X: Tensor, S: Tensor, max_bounces: int = 100_000) -> Tensor:
-    """End points of the paths from ``X (n, k, k)`` along ``S``, which is used up; float64, no gradient."""
+def _cone_billiard(joint: Tensor, max_bounces: int = 100_000) -> Tensor:
+    """End points ``(..., n, n)`` of the paths from ``joint[..., 0, :, :]`` along ``joint[..., 1, :, :]``."""
+    shape = joint[..., 0, :, :].shape
+    X, S = joint.reshape(-1, *joint.shape[-3:]).unbind(1)
     end = torch.where(torch.isfinite(X + S).all(-1).all(-1)[:, None, None], X, torch.nan)
     rows = torch.isfinite(end).all(-1).all(-1).nonzero().squeeze(-1)
     X, S = X[rows], S[rows]
@@ -122,7 +125,7 @@ def _cone_billiard(X: Tensor, S: Tensor, max_bounces: int = 100_000) -> Tensor:
         end[rows] = X
         rows, X, S = rows[~arrived], X[~arrived], S[~arrived]
         if len(rows) == 0:
-            return end
+            return end.reshape(shape)
     left = float(torch.linalg.matrix_norm(S).max())
     raise ConvergenceError(
         f"{len(rows)} billiard paths in the cone are not at their end after {max_bounces} bounces (length {left:.3g} "
