@@ -4,8 +4,7 @@ import torch
 
 from mirrorgen.data.targets import DirichletMixture, TruncatedMixture, corners, uniform_box
 from mirrorgen.errors import DomainError
-from mirrorgen.geometry.domains import Ball, Box
-from mirrorgen.geometry.domains.polytope import Polytope
+from mirrorgen.geometry.domains import Ball, Box, Polytope
 
 __all__ = [
     "ball6",
