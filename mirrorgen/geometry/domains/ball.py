@@ -84,7 +84,7 @@ class Ball(Domain):
         u, length = _unit(torch.where(still, torch.ones_like(v), v))
         along = (p * u).sum(-1, keepdim=True)
         # The length-to-boundary root in the form without cancellation for either sign of ``along``.
-        room = (1 - p.square().sum(-1, keepdim=True)).clamp_min(1e-300)
+        room = (1 - p.square().sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).tiny)
         k = torch.sqrt(along.square() + room)
         first = torch.where(along > 0, room / (along.clamp_min(0) + k), k - along)
         h = _unit(p + first * u)[0]

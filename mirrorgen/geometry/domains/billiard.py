@@ -80,14 +80,15 @@ def _follow(
     heading = heading / torch.linalg.vector_norm(heading, dim=-1, keepdim=True)
     # A floor far below rounding instead of zero: a face being left has a negative speed and never counts,
     # one being touched is hit at once, and no division by zero arises.
-    slack = (b - position @ A.mT).clamp_min(1e-300)
+    floor = torch.finfo(A.dtype).tiny
+    slack = (b - position @ A.mT).clamp_min(floor)
     speed = heading @ A.mT
     for _ in range(bounces):
         rate, face = (speed / slack).max(-1, keepdim=True)
         arrives = rate * remaining <= 1
         travel = torch.where(arrives, remaining, 1 / rate)
         position = torch.addcmul(position, travel, heading)
-        slack = torch.addcmul(slack, travel, speed, value=-1).clamp_min_(1e-300)
+        slack = torch.addcmul(slack, travel, speed, value=-1).clamp_min_(floor)
         remaining = (remaining - travel).clamp_min_(0)
         kick = torch.where(arrives, 0, -2 * speed.gather(-1, face))
         normal = A[face.squeeze(-1)]
