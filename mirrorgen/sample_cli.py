@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.serialize import atomic_write, load
+from mirrorgen.storage import atomic_write, load
 
 __all__ = ["run", "write_points"]
 
