@@ -13,13 +13,16 @@ __all__ = [
     "bisect_then_newton",
     "check_finite",
     "eager_values",
+    "entropy_gap",
     "expm1_gap",
     "fermi_dirac_integral",
     "li2_exp",
     "log1mexp",
     "log1p_gap",
+    "log_ratio",
     "monotone_root",
     "power_gap",
+    "power_terms",
     "saturating_exp",
     "softplus",
     "softplus_inverse",
@@ -131,6 +134,55 @@ def power_gap(u: Tensor, a: float) -> Tensor:
     return torch.where(near, small.square() * _horner(small, coefficients), direct)
 
 
+def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
+    """``q f(p / q)``, ``f(r) = (r^a - 1 - a (r - 1)) / (a (a - 1))``, from finite logarithms.
+
+    ``gap = log_p - log_q`` comes separately because the caller may know it better than the difference; scaling
+    both measures leaves it alone.
+
+    Far from ``r = 1`` in the form that is continuous at ``a = 1`` or at ``a = 0``, whichever is nearer. Where a part
+    overflows so does the sum, within a small factor: the value is infinite and its derivative zero.
+    """
+    limit = math.log(torch.finfo(gap.dtype).max) - 1
+    largest = torch.maximum(torch.maximum(log_p, log_q), log_q + a * gap)
+    overflows = (largest > limit) & (gap != 0)
+    log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
+    near = gap.abs() < 0.25
+    small = torch.where(near, gap, torch.zeros_like(gap))
+    p, q = torch.exp(log_p), torch.exp(log_q)
+    if a >= 0.5:
+        far = (_weighted_power(log_p, gap, a - 1) - (p - q)) / a
+    else:
+        far = (_weighted_power(log_q, gap, a) - (p - q)) / (a - 1)
+    value = torch.where(near, q * power_gap(torch.expm1(small), a), far)
+    return torch.where(overflows, torch.inf, value)
+
+
+def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:
+    """``e^log_weight (e^(s d) - 1) / s``, and its limit ``e^log_weight d`` at ``s = 0``."""
+    weight = torch.exp(log_weight)
+    if s == 0:
+        return weight * d
+    mild = (s * d).abs() < 1
+    inner = torch.expm1(torch.where(mild, s * d, torch.zeros_like(d)))
+    return torch.where(mild, weight * inner, torch.exp(log_weight + s * d) - weight) / s
+
+
+def log_ratio(p: Tensor, q: Tensor) -> Tensor:
+    """``log(p / q)`` of positive numbers, with full relative accuracy for near ones and without overflow."""
+    step = p - q
+    near = step.abs() < 0.5 * q
+    return torch.where(near, torch.log1p(torch.where(near, step / q, 0.0)), torch.log(p) - torch.log(q))
+
+
+def entropy_gap(p: Tensor, q: Tensor) -> Tensor:
+    """``p log(p / q) - p + q >= 0`` of positive numbers, elementwise, near or far."""
+    ratio = log_ratio(q, p)
+    near = ratio.abs() < 0.5
+    close = p * expm1_gap(torch.where(near, ratio, 0.0))
+    return torch.where(near, close, q - p - p * ratio)
+
+
 def saturating_exp(y: Tensor) -> Tensor:
     """``e^y``; where it overflows to infinity its derivative is zero, so that no gradient becomes NaN."""
     return torch.exp(torch.clamp(y, max=math.log(torch.finfo(y.dtype).max) + 1e-3))
@@ -178,9 +230,9 @@ def bisect_then_newton(
 ) -> Tensor:
     """Root of a batched increasing scalar function on ``[lower, upper]``, safeguarded Newton.
 
-    A Newton step is taken where it stays inside the bracket and shrinks it fast enough, a bisection step
-    elsewhere, so the worst case is bisection's and the end game is quadratic. The iteration count is
-    fixed: no value is read, the function compiles and vmaps. Gradients do not flow; see ``monotone_root``.
+    A Newton step is taken where it stays inside the bracket and is at most half as long as the step before, a
+    bisection step elsewhere, so the worst case is bisection's and the end game is quadratic. The iteration count
+    is fixed: no value is read, the function compiles and vmaps. Gradients do not flow; see ``monotone_root``.
 
     Args:
         function: ``t -> (f(t), f'(t))`` elementwise, with ``f`` non-decreasing.
@@ -194,14 +246,16 @@ def bisect_then_newton(
     """
     with torch.no_grad():
         t = 0.5 * (lower + upper) if start is None else start
-        for step in range(iterations):
+        previous = upper - lower
+        for left in range(iterations, 0, -1):
             value, slope = function(t)
             lower = torch.where(value <= 0, t, lower)
             upper = torch.where(value >= 0, t, upper)
             newton = t - value / slope
-            # Every third step bisects: a convex f can make Newton creep along one end of the bracket.
-            usable = (newton >= lower) & (newton <= upper) & (step % 3 != 2 or step > iterations - 8)
-            t = torch.where(usable, newton, 0.5 * (lower + upper))
+            # At the root steps are rounding noise and need not shrink: the last ones are Newton's in any case.
+            fast = (newton - t).abs() <= 0.5 * previous if left > 8 else torch.ones_like(newton, dtype=torch.bool)
+            new = torch.where((newton >= lower) & (newton <= upper) & fast, newton, 0.5 * (lower + upper))
+            previous, t = (new - t).abs(), new
         return t
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.numerics import power_gap
+from mirrorgen.numerics import power_terms
 
 __all__ = [
     "alpha_divergence",
@@ -71,7 +71,7 @@ def alpha_divergence(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
     at_p_only = torch.exp(pair.log_p) / (1 - alpha) if alpha < 1 else torch.full_like(pair.log_p, torch.inf)
     at_q_only = torch.exp(pair.log_q) / alpha if alpha > 0 else torch.full_like(pair.log_q, torch.inf)
     first, second = pair.inside(pair.log_p), pair.inside(pair.log_q)
-    inside = _power_terms(first, second, first - second, alpha)
+    inside = power_terms(first, second, first - second, alpha)
     return pair.total(inside, at_p_only, at_q_only)
 
 
@@ -102,7 +102,7 @@ def tsallis_bregman(log_p: Tensor, log_q: Tensor, q: float) -> Tensor:
     at_q_only = torch.exp(q * pair.log_q) / q if q > 0 else torch.full_like(pair.log_q, torch.inf)
     # m^q f(p / m): the f-divergence's terms between measures scaled by m^(q-1).
     first, second = pair.inside(pair.log_p), pair.inside(pair.log_q)
-    inside = _power_terms(first + (q - 1) * second, q * second, first - second, q)
+    inside = power_terms(first + (q - 1) * second, q * second, first - second, q)
     return pair.total(inside, at_p_only, at_q_only)
 
 
@@ -146,7 +146,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
     gap = first - second
     # log(p / m) from log(p / q), not from the difference of rounded logarithms.
     log_m = torch.logaddexp(first, second) - math.log(2.0)
-    inside = _power_terms(first, log_m, -_log_mean(-gap), 1.0) + _power_terms(second, log_m, -_log_mean(gap), 1.0)
+    inside = power_terms(first, log_m, -_log_mean(-gap), 1.0) + power_terms(second, log_m, -_log_mean(gap), 1.0)
     log_two = math.log(2.0)
     return 0.5 * pair.total(inside, log_two * torch.exp(pair.log_p), log_two * torch.exp(pair.log_q))
 
@@ -193,34 +193,3 @@ def _align(log_p: Tensor, log_q: Tensor) -> _Pair:
     first = torch.where(has_p, log_p, torch.zeros_like(log_p))
     second = torch.where(has_q, log_q, torch.zeros_like(log_q))
     return _Pair(first, second, has_p & ~has_q, has_q & ~has_p, has_p & has_q)
-
-
-def _power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
-    """``q f(p / q)``, ``f(r) = (r^a - 1 - a (r - 1)) / (a (a - 1))``, from finite logarithms and their difference.
-
-    Far from ``r = 1`` in the form that is continuous at ``a = 1`` or at ``a = 0``, whichever is nearer. Where a part
-    overflows so does the sum, within a small factor: the value is infinite and its derivative zero.
-    """
-    limit = math.log(torch.finfo(gap.dtype).max) - 1
-    largest = torch.maximum(torch.maximum(log_p, log_q), log_q + a * gap)
-    overflows = (largest > limit) & (gap != 0)
-    log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
-    near = gap.abs() < 0.25
-    small = torch.where(near, gap, torch.zeros_like(gap))
-    p, q = torch.exp(log_p), torch.exp(log_q)
-    if a >= 0.5:
-        far = (_weighted_power(log_p, gap, a - 1) - (p - q)) / a
-    else:
-        far = (_weighted_power(log_q, gap, a) - (p - q)) / (a - 1)
-    value = torch.where(near, q * power_gap(torch.expm1(small), a), far)
-    return torch.where(overflows, torch.inf, value)
-
-
-def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:
-    """``e^log_weight (e^(s d) - 1) / s``, and its limit ``e^log_weight d`` at ``s = 0``."""
-    weight = torch.exp(log_weight)
-    if s == 0:
-        return weight * d
-    mild = (s * d).abs() < 1
-    inner = torch.expm1(torch.where(mild, s * d, torch.zeros_like(d)))
-    return torch.where(mild, weight * inner, torch.exp(log_weight + s * d) - weight) / s

@@ -6,7 +6,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import log1p_gap
+from mirrorgen.numerics import expm1_gap, log_ratio
 
 __all__ = ["BurgEntropy"]
 
@@ -66,4 +66,4 @@ class BurgEntropy(SeparableMap):
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum p/q - log(p/q) - 1`` in its cancellation-free form."""
-        return log1p_gap((p - q) / q).sum(-1)
+        return expm1_gap(log_ratio(p, q)).sum(-1)

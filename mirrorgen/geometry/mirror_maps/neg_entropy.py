@@ -6,7 +6,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import log1p_gap, saturating_exp, xlogx
+from mirrorgen.numerics import entropy_gap, saturating_exp, xlogx
 
 __all__ = ["NegEntropy"]
 
@@ -58,4 +58,4 @@ class NegEntropy(SeparableMap):
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum p log(p / q) - p + q`` in its cancellation-free form."""
-        return (p * log1p_gap((q - p) / p)).sum(-1)
+        return entropy_gap(p, q).sum(-1)

@@ -108,7 +108,7 @@ class PNorm(MirrorMap):
         eta = torch.expm1(torch.log1p(growth) / a)
         ratio = 1 + eta
         crossing = u_power / (a * ratio**a) + (1 - 1 / a) * v_power
-        crossing = crossing + u.abs() / ratio * torch.exp((a - 1) * _log_ratio(q, a))
+        crossing = crossing - u * torch.sign(q) / ratio * torch.exp((a - 1) * _log_ratio(q, a))
         gap = torch.where(same, v_power * (a - 1) * power_gap((delta - eta) / ratio, a), crossing)
         value = scale.square() * (0.5 * eta.square() + ratio * gap.sum(-1, keepdim=True))
         return torch.where(regular, value.squeeze(-1), 0.5 * (p_norm.square() + q_norm.square()))

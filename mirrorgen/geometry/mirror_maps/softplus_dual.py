@@ -8,7 +8,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import fermi_dirac_integral, li2_exp, log1mexp, log1p_gap, softplus, softplus_inverse
+from mirrorgen.numerics import entropy_gap, fermi_dirac_integral, li2_exp, log1mexp, softplus, softplus_inverse
 
 __all__ = ["SoftplusDual"]
 
@@ -70,8 +70,7 @@ class SoftplusDual(SeparableMap):
         p_far, q_far = torch.where(near, one, p), torch.where(near, 2 * one, q)
         far = li2_exp(p_far) - li2_exp(q_far) - log1mexp(q_far) * (p_far - q_far)
         far = far + 0.5 * (p_far - q_far).square()
-        entropy = p_near * log1p_gap((q_near - p_near) / p_near)
-        return torch.where(near, entropy + _smooth_part(p_near, q_near), far).sum(-1)
+        return torch.where(near, entropy_gap(p_near, q_near) + _smooth_part(p_near, q_near), far).sum(-1)
 
 
 def _smooth_part(p: Tensor, q: Tensor) -> Tensor:

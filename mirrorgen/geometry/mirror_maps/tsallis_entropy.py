@@ -12,7 +12,7 @@ from mirrorgen.geometry.hessian import DiagonalHessian, HessianOperator, Tangent
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
-from mirrorgen.numerics import power_gap, saturating_exp, upcast
+from mirrorgen.numerics import log_ratio, power_terms, saturating_exp, upcast
 
 __all__ = ["TsallisEntropy"]
 
@@ -84,7 +84,8 @@ class TsallisEntropy(MirrorMap):
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum q^a ((p/q)^a - 1 - a (p/q - 1)) / (a (a-1))`` with ``a`` the index, in its cancellation-free form."""
-        return (q.pow(self.q) * power_gap((p - q) / q, self.q)).sum(-1)
+        log_q = torch.log(q)
+        return power_terms(torch.log(p) + (self.q - 1) * log_q, self.q * log_q, log_ratio(p, q), self.q).sum(-1)
 
     def _operator(self, log_x: Tensor) -> HessianOperator:
         diagonal = torch.exp((self.q - 2) * log_x)
