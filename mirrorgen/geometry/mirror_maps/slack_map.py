@@ -70,4 +70,7 @@ def _structure_of(domain: Domain) -> type[BarrierStructure]:
         return BoxStructure
     if isinstance(domain, Ball):
         return BallStructure
-    return FacetStructure if len(domain.halfspaces()[1]) == 1 else HalfspaceStructure
+    count = len(domain.halfspaces()[1])
+    if count == 0:
+        raise DomainError(f"{domain!r} has no inequality, so no slack; use Quadratic")
+    return FacetStructure if count == 1 else HalfspaceStructure

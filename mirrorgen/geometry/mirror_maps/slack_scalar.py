@@ -5,16 +5,23 @@ import math
 import torch
 from torch import Tensor
 
+from mirrorgen.geometry.domains.ball import Ball
+from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.hessian import DiagonalHessian, HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.slack_hessian import UpcastHessian, bounded_exp
 from mirrorgen.geometry.mirror_maps.slack_structures import BarrierStructure, HalfspaceStructure, guard
 from mirrorgen.numerics import monotone_root, upcast
+
+# Enough for weights and quadratic factors nine orders of magnitude apart, dual points up to 1e8 times them.
+ROOT_ITERATIONS = 40
 
 __all__ = ["BallStructure", "BoxStructure", "FacetStructure"]
 
 
 class BoxStructure(BarrierStructure):
     """A box: one scalar equation per coordinate, diagonal Hessian."""
+
+    domain: Box
 
     def _state(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         low, high = upcast(self.domain.low), upcast(self.domain.high)
@@ -52,7 +59,7 @@ class BoxStructure(BarrierStructure):
             opposite = self.power.force_rate(other) * torch.exp(sigma - other)
             return size - value, self.power.force_rate(sigma) + opposite + self.quadratic * s
 
-        return side, monotone_root(equation, lower, upper, start=lower.detach()), width
+        return side, monotone_root(equation, lower, upper, ROOT_ITERATIONS, start=lower.detach()), width
 
     def inverse(self, y: Tensor) -> Tensor:
         side, sigma, _ = self._nearest(upcast(y))
@@ -86,6 +93,8 @@ class BallStructure(BarrierStructure):
     ``grad phi = 2 force(s) (x - c) + quadratic x``. The force of ``kappa = 0`` is ``-log(s / R^2)``, which is
     non-negative, as convexity asks; the shift is a multiple of the quadratic term.
     """
+
+    domain: Ball
 
     def _shift(self) -> Tensor:
         """Of ``sigma`` in the force: zero but for the logarithm."""
@@ -127,7 +136,7 @@ class BallStructure(BarrierStructure):
             slope = s * spring.square() + 4 * room * spring * self.power.force_rate(sigma)
             return size - room * spring.square(), slope
 
-        sigma = monotone_root(equation, lower, upper, start=lower)
+        sigma = monotone_root(equation, lower, upper, ROOT_ITERATIONS, start=lower)
         return v / self._spring(sigma).unsqueeze(-1), sigma
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -175,6 +184,6 @@ class FacetStructure(HalfspaceStructure):
             s = self.quadratic * torch.exp(sigma)
             return right - self.power.force(sigma) + s, self.power.force_rate(sigma) + s
 
-        sigma = monotone_root(equation, tight, loose, start=tight.detach())
+        sigma = monotone_root(equation, tight, loose, ROOT_ITERATIONS, start=tight.detach())
         across = (y - along * rows[0]) / self.quadratic
         return across + (bounds - torch.exp(sigma)) * rows[0], sigma
