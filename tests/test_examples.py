@@ -1,0 +1,42 @@
+"""Every example runs."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture
+def gallery(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(EXAMPLES / "gallery"))
+    return runpy.run_path(str(EXAMPLES / "gallery" / "run.py"), run_name="gallery")
+
+
+def test_gallery_draws_every_map(gallery, tmp_path, capsys):
+    picture = gallery["main"](["--quick", "--out", str(tmp_path / "new")])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in capsys.readouterr().out
+
+
+def test_gallery_shows_the_whole_catalogue(gallery):
+    from mirrorgen import mirror_maps
+
+    shown = {type(m).__name__ for row in gallery["catalogue"]() for p in row.panels for m in p.mirror_map.modules()}
+    abstract = {"MirrorMap", "SeparableMap"}
+    classes = {name for name in mirror_maps.__all__ if isinstance(getattr(mirror_maps, name), type)}
+    assert classes - abstract <= shown
+
+
+def test_gallery_lines_keep_their_dual_coordinate(gallery):
+    import torch
+
+    for panel in (p for row in gallery["catalogue"]() for p in row.panels if p.frame is None):
+        first, second = gallery["grid_lines"](panel, 9)
+        for lines, coordinate in ((first, 0), (second, 1)):
+            # Next to the middle of a line: at its far ends the primal point has lost digits of the dual one.
+            near = lines[:, 3]
+            y = panel.mirror_map.to_dual(panel.mirror_map.domain.from_chart(near))
+            torch.testing.assert_close(y[:, coordinate], panel.levels, rtol=1e-8, atol=1e-8)
