@@ -33,8 +33,6 @@ from catalogue import Panel, Row, catalogue  # noqa: E402
 FILL, EDGE, GREY = "#f5f2ea", "#2b2b2b", "#6b6b6b"
 FIRST, SECOND = "#1f5fa8", "#cc5a1c"
 CAPTION = "Lines of constant first (blue) and second (orange) dual coordinate; the bold ones are at zero"
-    "Lines on which the first (blue) or the second (orange) dual coordinate is constant; the bold ones are at zero"
-)
 
 
 def along(panel: Panel, points: int) -> Tensor:
