@@ -149,12 +149,12 @@ def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
     log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
     near = gap.abs() < 0.25
     small = torch.where(near, gap, torch.zeros_like(gap))
-    p, q = torch.exp(log_p), torch.exp(log_q)
+    difference = _weighted_power(log_q, gap, 1.0)
     if a >= 0.5:
-        far = (_weighted_power(log_p, gap, a - 1) - (p - q)) / a
+        far = (_weighted_power(log_p, gap, a - 1) - difference) / a
     else:
-        far = (_weighted_power(log_q, gap, a) - (p - q)) / (a - 1)
-    value = torch.where(near, q * power_gap(torch.expm1(small), a), far)
+        far = (_weighted_power(log_q, gap, a) - difference) / (a - 1)
+    value = torch.where(near, torch.exp(log_q) * power_gap(torch.expm1(small), a), far)
     return torch.where(overflows, torch.inf, value)
 
 
@@ -168,16 +168,19 @@ def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:
     return torch.where(mild, weight * inner, torch.exp(log_weight + s * d) - weight) / s
 
 
-def log_ratio(p: Tensor, q: Tensor) -> Tensor:
-    """``log(p / q)`` of positive numbers, with full relative accuracy for near ones and without overflow."""
-    step = p - q
+def log_ratio(p: Tensor, q: Tensor, step: Tensor | None = None) -> Tensor:
+    """``log(p / q)`` of positive numbers, with full relative accuracy for near ones and without overflow.
+
+    ``step = p - q`` may be passed by a caller who knows it better than the difference of rounded numbers.
+    """
+    step = p - q if step is None else step
     near = step.abs() < 0.5 * q
     return torch.where(near, torch.log1p(torch.where(near, step / q, 0.0)), torch.log(p) - torch.log(q))
 
 
-def entropy_gap(p: Tensor, q: Tensor) -> Tensor:
-    """``p log(p / q) - p + q >= 0`` of positive numbers, elementwise, near or far."""
-    ratio = log_ratio(q, p)
+def entropy_gap(p: Tensor, q: Tensor, step: Tensor | None = None) -> Tensor:
+    """``p log(p / q) - p + q >= 0`` of positive numbers, elementwise, near or far; ``step = q - p`` as in ``log_ratio``."""
+    ratio = log_ratio(q, p, step)
     near = ratio.abs() < 0.5
     close = p * expm1_gap(torch.where(near, ratio, 0.0))
     return torch.where(near, close, q - p - p * ratio)
