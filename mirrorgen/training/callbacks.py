@@ -43,6 +43,11 @@ class Checkpoint(ModelCheckpoint):
             every_n_train_steps=every_n_train_steps, save_top_k=save_top_k, monitor=monitor, **named
         )
 
+    @property
+    def state_key(self) -> str:
+        # The inherited key holds the interval too, so a run resumed with another one would not find its state.
+        return f"Checkpoint[{self.monitor}]"
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A resumed run has a folder of its own, and ranks its own checkpoints.
         if state_dict.get("dirpath") == self.dirpath:
