@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 
 from mirrorgen import domains as D
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.domains.centers import chebyshev_center
 from mirrorgen.spec import from_spec, to_spec
 
 F64 = torch.float64
@@ -112,8 +113,6 @@ def test_the_certificate_proves_emptiness():
     A, b = randn(30, 4), -0.05 * torch.ones(30, dtype=F64)
     with pytest.raises(DomainError, match="empty interior"):
         D.Polytope(A, b)
-    from mirrorgen.geometry.domains.centers import chebyshev_center
-
     unit = (A / A.norm(dim=-1, keepdim=True)).numpy()
     level = (b / A.norm(dim=-1)).numpy()
     _, radius, u = chebyshev_center(unit, level)
@@ -184,7 +183,7 @@ def test_redundant_equalities_and_constant_inequalities_are_reduced():
 
 
 def test_float32_membership_is_decided_for_the_point_itself():
-    polytope = D.Polytope([[1.0, 1.0, 1.0]] + (-torch.eye(3)).tolist(), [1.0, 0.0, 0.0, 0.0])
+    polytope = D.Polytope([[1.0, 1.0, 1.0], *(-torch.eye(3)).tolist()], [1.0, 0.0, 0.0, 0.0])
     x = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0))
     x = (x / x.double().sum(-1, keepdim=True)).float()
     row = [Fraction(float(a)) for a in polytope.A[0]]

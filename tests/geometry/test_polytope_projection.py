@@ -1,5 +1,7 @@
 """Euclidean projection onto polytopes against closed forms and other solvers."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -70,8 +72,6 @@ def test_optimality_conditions_at_degenerate_vertices():
     assert polytope.equality_residual(p).max() < 1.0
     assert p.min() > -1e-13
     # Linear programmes over the vertices, all permutation matrices, are solved exactly by enumeration.
-    import itertools
-
     vertices = torch.stack(
         [torch.eye(4, dtype=F64)[list(order)].flatten() for order in itertools.permutations(range(4))]
     )

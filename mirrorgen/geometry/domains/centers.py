@@ -1,7 +1,8 @@
 """Centres of ``{z : A z < b}`` and its recession directions, by linear programmes and Newton's method."""
 
+from typing import Any
+
 import numpy as np
-from scipy.optimize import linprog
 
 __all__ = ["analytic_center", "chebyshev_center", "recession_direction"]
 
@@ -27,12 +28,9 @@ def chebyshev_center(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float, n
     center, size = np.zeros(k), largest
     best = (center, -np.inf, np.zeros(m))
     for _ in range(4):
-        solution = linprog(
-            np.append(np.zeros(k), -1.0),
-            A_ub=np.column_stack([A, np.ones(m)]),
-            b_ub=(b - A @ center) / size,
-            bounds=[(None, None)] * k + [(None, largest / size)],
-            method="highs",
+        bounds = [(None, None)] * k + [(None, largest / size)]
+        solution = _minimize(
+            np.append(np.zeros(k), -1.0), np.column_stack([A, np.ones(m)]), (b - A @ center) / size, bounds
         )
         if solution.x is None:
             break
@@ -57,7 +55,7 @@ def recession_direction(A: np.ndarray) -> np.ndarray | None:
         return vh[-1]
     # A large box makes the solver's absolute tolerance small beside the direction.
     bound = 1e6
-    solution = linprog(A.sum(0), A_ub=A, b_ub=np.zeros(m), bounds=[(-bound, bound)] * k, method="highs")
+    solution = _minimize(A.sum(0), A, np.zeros(m), [(-bound, bound)] * k)
     if solution.x is None or solution.fun > -1e-3:
         return None
     d = solution.x / np.linalg.norm(solution.x)
@@ -86,3 +84,10 @@ def analytic_center(
         if decrement <= tolerance:
             break
     return z
+
+
+def _minimize(cost: np.ndarray, A: np.ndarray, b: np.ndarray, bounds: list[tuple[float | None, float | None]]) -> Any:
+    # Loaded at the first polytope: it takes longer to import than the rest of the package.
+    from scipy.optimize import linprog
+
+    return linprog(cost, A_ub=A, b_ub=b, bounds=bounds, method="highs")

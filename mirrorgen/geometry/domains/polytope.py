@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.detached import detached_solve
 from mirrorgen.geometry.domains.base import Domain, margin
 from mirrorgen.geometry.domains.billiard import billiard
 from mirrorgen.geometry.domains.billiard_walk import billiard_walk
@@ -195,8 +196,6 @@ class Polytope(Domain):
 
     def project(self, x: Tensor) -> Tensor:
         """Nearest point of the closure, by an exact active-set method in float64; differentiable almost everywhere."""
-        from mirrorgen.geometry.mirror_maps.newton import detached_solve
-
         rows, level = (upcast(t) for t in self.halfspaces())
         z = self.to_chart(upcast(x))
         fixed_rows, fixed_level = rows.detach(), level.detach()
