@@ -1,5 +1,6 @@
 """Centres of ``{z : A z < b}`` and its recession directions, by linear programmes and Newton's method."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,9 @@ def analytic_center(
     return z
 
 
-def _minimize(cost: np.ndarray, A: np.ndarray, b: np.ndarray, bounds: list[tuple[float | None, float | None]]) -> Any:
+def _minimize(
+    cost: np.ndarray, A: np.ndarray, b: np.ndarray, bounds: Sequence[tuple[float | None, float | None]]
+) -> Any:
     # Loaded at the first polytope: it takes longer to import than the rest of the package.
     from scipy.optimize import linprog
 

@@ -19,7 +19,8 @@ def as_rows(matrix: Tensor | list, vector: Tensor | list, names: tuple[str, str]
         ShapeError: If the shapes do not belong together.
         DomainError: If an entry is NaN or infinite.
     """
-    rows, values = as_buffer(matrix), torch.atleast_1d(as_buffer(vector))
+    rows = as_buffer(matrix)
+    values = torch.atleast_1d(as_buffer(vector)).to(rows.device)
     if rows.ndim != 2 or values.shape != rows.shape[:1]:
         raise ShapeError(
             f"{names[0]} must have shape (m, dim) and {names[1]} shape (m,), "

@@ -98,6 +98,7 @@ class Polytope(Domain):
             raise ShapeError("A_eq and b_eq must be given together")
         if A_eq is not None and b_eq is not None:
             equal, level = (t.detach() for t in as_rows(A_eq, b_eq, ("A_eq", "b_eq")))
+            equal, level = equal.to(rows.device), level.to(rows.device)
             if equal.shape[1] != self.dim:
                 raise ShapeError(f"A and A_eq must have as many columns, got {self.dim} and {equal.shape[1]}")
             bad = ((equal == 0).all(-1) & (level != 0)).nonzero().flatten()

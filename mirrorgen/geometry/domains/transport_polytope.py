@@ -16,7 +16,7 @@ class TransportPolytope(Polytope):
     """``{X > 0 : X 1 = r, X^T 1 = c}``, couplings of two weight vectors, flattened row by row.
 
     A point has ``dim = len(r) len(c)`` coordinates (``pack`` and ``unpack`` convert); the affine hull has
-    ``(len(r) - 1)(len(c) - 1)`` dimensions.
+    ``(len(r) - 1)(len(c) - 1)`` dimensions. ``radius`` is that of the ball around ``r c^T / sum(r)``.
 
     Args:
         r: Row sums ``(p,)``, positive.
