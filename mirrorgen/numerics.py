@@ -13,16 +13,9 @@ __all__ = [
     "bisect_then_newton",
     "check_finite",
     "eager_values",
-    "entropy_gap",
-    "expm1_gap",
-    "fermi_dirac_integral",
-    "li2_exp",
     "log1mexp",
     "log1p_gap",
-    "log_ratio",
     "monotone_root",
-    "power_gap",
-    "power_terms",
     "saturating_exp",
     "softplus",
     "softplus_inverse",
@@ -96,132 +89,9 @@ def log1p_gap(u: Tensor) -> Tensor:
     return torch.where(near, small.square() * series, large - torch.log1p(large))
 
 
-def _horner(u: Tensor, coefficients: list[float]) -> Tensor:
-    value = torch.full_like(u, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value = c + u * value
-    return value
-
-
-def expm1_gap(u: Tensor) -> Tensor:
-    """``e^u - 1 - u >= 0``, by its series near zero, where the difference cancels."""
-    near = u.abs() < 0.5
-    small = torch.where(near, u, torch.zeros_like(u))
-    large = torch.where(near, torch.ones_like(u), u)
-    series = _horner(small, [1.0 / math.factorial(k) for k in range(2, 16)])
-    return torch.where(near, small.square() * series, torch.expm1(large) - large)
-
-
-def power_gap(u: Tensor, a: float) -> Tensor:
-    """``((1 + u)^a - 1 - a u) / (a (a - 1)) >= 0`` for ``u > -1``, continuous at ``a = 0`` and ``a = 1``.
-
-    The Bregman divergence of ``t^a / (a (a - 1))`` between ``1 + u`` and 1, by its series near zero; ``a = 0`` gives
-    ``u - log(1 + u)``, ``a = 1`` gives ``(1 + u) log(1 + u) - u``.
-    """
-    near = u.abs() < 0.3
-    small = torch.where(near, u, torch.zeros_like(u))
-    large = torch.where(near, torch.ones_like(u), u)
-    coefficients = [0.5]
-    for k in range(2, 30):
-        coefficients.append(coefficients[-1] * (a - k) / (k + 1))
-    log = torch.log1p(large)
-    if a == 0:
-        direct = large - log
-    elif a == 1:
-        direct = (1 + large) * log - large
-    else:
-        direct = (torch.expm1(a * log) - a * large) / (a * (a - 1))
-    return torch.where(near, small.square() * _horner(small, coefficients), direct)
-
-
-def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
-    """``q f(p / q)``, ``f(r) = (r^a - 1 - a (r - 1)) / (a (a - 1))``, from finite logarithms.
-
-    ``gap = log_p - log_q`` comes separately because the caller may know it better than the difference; scaling
-    both measures leaves it alone.
-
-    Far from ``r = 1`` in the form that is continuous at ``a = 1`` or at ``a = 0``, whichever is nearer. Where a part
-    overflows so does the sum, within a small factor: the value is infinite and its derivative zero.
-    """
-    limit = math.log(torch.finfo(gap.dtype).max) - 1
-    largest = torch.maximum(torch.maximum(log_p, log_q), log_q + a * gap)
-    overflows = (largest > limit) & (gap != 0)
-    log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
-    near = gap.abs() < 0.25
-    small = torch.where(near, gap, torch.zeros_like(gap))
-    difference = _weighted_power(log_q, gap, 1.0)
-    if a >= 0.5:
-        far = (_weighted_power(log_p, gap, a - 1) - difference) / a
-    else:
-        far = (_weighted_power(log_q, gap, a) - difference) / (a - 1)
-    value = torch.where(near, torch.exp(log_q) * power_gap(torch.expm1(small), a), far)
-    return torch.where(overflows, torch.inf, value)
-
-
-def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:
-    """``e^log_weight (e^(s d) - 1) / s``, and its limit ``e^log_weight d`` at ``s = 0``."""
-    weight = torch.exp(log_weight)
-    if s == 0:
-        return weight * d
-    mild = (s * d).abs() < 1
-    inner = torch.expm1(torch.where(mild, s * d, torch.zeros_like(d)))
-    return torch.where(mild, weight * inner, torch.exp(log_weight + s * d) - weight) / s
-
-
-def log_ratio(p: Tensor, q: Tensor, step: Tensor | None = None) -> Tensor:
-    """``log(p / q)`` of positive numbers, with full relative accuracy for near ones and without overflow.
-
-    ``step = p - q`` may be passed by a caller who knows it better than the difference of rounded numbers.
-    """
-    step = p - q if step is None else step
-    near = step.abs() < 0.5 * q
-    return torch.where(near, torch.log1p(torch.where(near, step / q, 0.0)), torch.log(p) - torch.log(q))
-
-
-def entropy_gap(p: Tensor, q: Tensor, step: Tensor | None = None) -> Tensor:
-    """``p log(p / q) - p + q >= 0`` of positive numbers, elementwise, near or far; ``step = q - p`` as in ``log_ratio``."""
-    ratio = log_ratio(q, p, step)
-    near = ratio.abs() < 0.5
-    close = p * expm1_gap(torch.where(near, ratio, 0.0))
-    return torch.where(near, close, q - p - p * ratio)
-
-
 def saturating_exp(y: Tensor) -> Tensor:
     """``e^y``; where it overflows to infinity its derivative is zero, so that no gradient becomes NaN."""
     return torch.exp(torch.clamp(y, max=math.log(torch.finfo(y.dtype).max) + 1e-3))
-
-
-# B_2k / (2k + 1)!, k = 0 .. 9: u - u^2 / 4 + sum_k B_2k u^(2k+1) / (2k+1)! = Li2(1 - e^-u) for |u| < 2 pi.
-_BERNOULLI = [1.0, 1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798]
-_DEBYE = [b / math.factorial(2 * k + 1) for k, b in enumerate(_BERNOULLI)]
-
-
-def _li2_of_expm1(u: Tensor) -> Tensor:
-    """``Li2(1 - e^-u)`` for ``|u| <= log 2``, where ten terms of its Bernoulli series reach rounding."""
-    return u * _horner(u.square(), _DEBYE) - 0.25 * u.square()
-
-
-def fermi_dirac_integral(y: Tensor) -> Tensor:
-    """``-Li2(-e^y)``, the integral of ``softplus`` from minus infinity to ``y``; relative accuracy for every ``y``.
-
-    For ``y <= 0`` the dilogarithm's series in ``log(1 + e^y) <= log 2``; for ``y > 0`` the inversion formula
-    ``Li2(-e^y) + Li2(-e^-y) = -pi^2 / 6 - y^2 / 2`` (Lewin, "Polylogarithms and Associated Functions", 1981).
-    """
-    positive = y > 0
-    core = -_li2_of_expm1(-softplus(torch.where(positive, -y, y)))
-    return torch.where(positive, math.pi**2 / 6 + 0.5 * y.square() - core, core)
-
-
-def li2_exp(x: Tensor) -> Tensor:
-    """``Li2(e^-x)`` for ``x > 0``, the integral of ``-log(1 - e^-s)`` from ``x`` to infinity.
-
-    For ``x < log 2`` by Euler's reflection ``Li2(z) + Li2(1 - z) = pi^2 / 6 - log z log(1 - z)``.
-    """
-    near = x < math.log(2.0)
-    small = torch.where(near, x, torch.ones_like(x))
-    large = torch.where(near, torch.ones_like(x), x)
-    reflected = math.pi**2 / 6 + small * log1mexp(small) - _li2_of_expm1(torch.where(near, x, torch.zeros_like(x)))
-    return torch.where(near, reflected, _li2_of_expm1(-log1mexp(large)))
 
 
 def bisect_then_newton(

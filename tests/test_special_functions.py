@@ -7,16 +7,8 @@ import pytest
 import torch
 from scipy import integrate, special
 
-from mirrorgen.numerics import (
-    entropy_gap,
-    expm1_gap,
-    fermi_dirac_integral,
-    li2_exp,
-    log_ratio,
-    power_gap,
-    saturating_exp,
-    softplus,
-)
+from mirrorgen.numerics import saturating_exp, softplus
+from mirrorgen.special import entropy_gap, expm1_gap, fermi_dirac_integral, li2_exp, log_ratio, power_gap
 
 F64 = torch.float64
 

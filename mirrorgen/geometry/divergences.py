@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.numerics import power_terms
+from mirrorgen.special import power_terms
 
 __all__ = [
     "alpha_divergence",

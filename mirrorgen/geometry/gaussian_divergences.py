@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.numerics import expm1_gap, log1p_gap
+from mirrorgen.numerics import log1p_gap
+from mirrorgen.special import expm1_gap
 
 __all__ = ["CholeskyGaussian", "DiagonalGaussian", "gaussian_jeffreys", "gaussian_kl", "gaussian_renyi"]
 

@@ -135,6 +135,16 @@ def test_float32_divergence_of_near_points(mirror_map):
     assert ((exact - definition).abs() < 1e-6 * exact + rounding).all()
 
 
+def test_float32_divergence_of_far_points(mirror_map):
+    # Ratios of slacks near rounding: log1p(q / p - 1) has lost them, log q - log p has not.
+    domain = mirror_map.domain
+    p = interior_points(domain, 64, torch.float32, seed=1)
+    q = domain.pull_inside(near_faces(domain, 64, 1e-6, torch.float32))[0]
+    for first, second in ((p, q), (q, p)):
+        exact = mirror_map.divergence(first.double(), second.double())
+        assert ((mirror_map.divergence(first, second).double() - exact).abs() / exact).max() < 1e-4
+
+
 @pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 1e4), (F64, 1e8)])
 def test_to_primal_is_strictly_inside_for_far_dual_points(mirror_map, dtype, largest):
     for scale in (0.0, 1.0, 1e2, 1e4, 1e6, 1e8):

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
-from mirrorgen.numerics import log1p_gap, softplus, xlogx
+from mirrorgen.numerics import softplus, xlogx
+from mirrorgen.special import entropy_gap
 
 __all__ = ["BoxEntropy"]
 
@@ -62,5 +63,4 @@ class BoxEntropy(SeparableMap):
         """``sum (p-a) log((p-a)/(q-a)) + (b-p) log((b-p)/(b-q))`` in its cancellation-free form."""
         low, high = self._bounds(p)
         step = q - p
-        lower, upper = p - low, high - p
-        return (lower * log1p_gap(step / lower) + upper * log1p_gap(-step / upper)).sum(-1)
+        return (entropy_gap(p - low, q - low, step) + entropy_gap(high - p, high - q, -step)).sum(-1)

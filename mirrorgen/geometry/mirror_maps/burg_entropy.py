@@ -6,7 +6,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import expm1_gap, log_ratio
+from mirrorgen.special import expm1_gap, log_ratio
 
 __all__ = ["BurgEntropy"]
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from mirrorgen.geometry.domains.euclidean import Euclidean
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain, require_positive
-from mirrorgen.numerics import expm1_gap, saturating_exp
+from mirrorgen.numerics import saturating_exp
+from mirrorgen.special import expm1_gap
 
 __all__ = ["Hypentropy"]
 

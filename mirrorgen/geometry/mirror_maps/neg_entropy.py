@@ -6,7 +6,8 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import entropy_gap, saturating_exp, xlogx
+from mirrorgen.numerics import saturating_exp, xlogx
+from mirrorgen.special import entropy_gap
 
 __all__ = ["NegEntropy"]
 

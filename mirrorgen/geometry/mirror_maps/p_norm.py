@@ -10,7 +10,7 @@ from mirrorgen.geometry.domains.euclidean import Euclidean
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import power_gap
+from mirrorgen.special import power_gap
 
 __all__ = ["PNorm"]
 

@@ -10,7 +10,8 @@ from mirrorgen.geometry.domains.simplex import Simplex
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian, TangentDiagonalHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
-from mirrorgen.numerics import log1p_gap, xlogx
+from mirrorgen.numerics import xlogx
+from mirrorgen.special import entropy_gap
 
 __all__ = ["SimplexEntropy"]
 
@@ -83,7 +84,7 @@ class SimplexEntropy(MirrorMap):
 
         The added ``sum (q - p)`` vanishes on the simplex; every term is non-negative.
         """
-        return (p * log1p_gap((q - p) / p)).sum(-1)
+        return entropy_gap(p, q).sum(-1)
 
     @property
     def log_coordinate_volume(self) -> float:

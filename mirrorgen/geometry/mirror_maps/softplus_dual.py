@@ -8,7 +8,8 @@ from torch import Tensor
 from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import entropy_gap, fermi_dirac_integral, li2_exp, log1mexp, softplus, softplus_inverse
+from mirrorgen.numerics import log1mexp, softplus, softplus_inverse
+from mirrorgen.special import entropy_gap, fermi_dirac_integral, li2_exp
 
 __all__ = ["SoftplusDual"]
 

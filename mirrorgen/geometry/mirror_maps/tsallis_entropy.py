@@ -12,7 +12,8 @@ from mirrorgen.geometry.hessian import DiagonalHessian, HessianOperator, Tangent
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
-from mirrorgen.numerics import log_ratio, power_terms, saturating_exp, upcast
+from mirrorgen.numerics import saturating_exp, upcast
+from mirrorgen.special import log_ratio, power_terms
 
 __all__ = ["TsallisEntropy"]
 
