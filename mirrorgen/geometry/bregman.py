@@ -196,13 +196,16 @@ class _RightProximity(MirrorMap):
         return self.mirror_map.conjugate(x) + self.step * self.function(self.mirror_map.to_primal(x))
 
     def _gradient(self, x: Tensor) -> Tensor:
-        slope = torch.func.grad(lambda w: self.function(self.mirror_map.to_primal(w)).sum())
-        return self.mirror_map.coordinates(self.mirror_map.to_primal(x)) + self.step * slope(x)
+        # Without pull_inside, which has no business in an intermediate point that derivatives pass through.
+        slope = torch.func.grad(lambda w: self.function(self.mirror_map._inverse(w)).sum())
+        return self.mirror_map.coordinates(self.mirror_map._inverse(x)) + self.step * slope(x)
 
     def hessian(self, x: Tensor) -> HessianOperator:
         # Away from the solution the composed function may be concave in a direction; the shift keeps the step one
         # of descent, and vanishes where the Hessian is positive definite.
-        matrix = super().hessian(x).dense()
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        columns = [torch.func.jvp(self._gradient, (x,), (e.expand_as(x).contiguous(),))[1] for e in eye]
+        matrix = torch.stack(columns, -1)
         values = torch.linalg.eigvalsh(matrix.detach())
         shift = 2 * (1e-8 * values[..., -1:].abs() - values[..., :1]).clamp_min(0.0)
         return DenseHessian(matrix + torch.diag_embed(shift.expand_as(values)))

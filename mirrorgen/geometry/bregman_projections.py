@@ -136,7 +136,7 @@ class _AffineDual(MirrorMap):
         return torch.where(self.mirror_map.dual_contains(y), self.mirror_map.conjugate(y), torch.inf)
 
     def _gradient(self, x: Tensor) -> Tensor:
-        return self.mirror_map.coordinates(self.mirror_map.to_primal(self.dual_point(x))) @ self.A.mT
+        return self.mirror_map.coordinates(self.mirror_map._inverse(self.dual_point(x))) @ self.A.mT
 
     def hessian(self, x: Tensor) -> HessianOperator:
         inner = self.mirror_map.hessian_dual(self.dual_point(x))

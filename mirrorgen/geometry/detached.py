@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["detached_solve"]
+from mirrorgen.numerics import eager_values
+
+__all__ = ["derivatives_wanted", "detached_solve"]
 
 
 class _DetachedSolve(torch.autograd.Function):
@@ -41,3 +43,11 @@ def detached_solve(solver: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     Tensors that ``solver`` closes over must be detached.
     """
     return _DetachedSolve.apply(solver, y.detach())
+
+
+def derivatives_wanted(*tensors: Tensor) -> bool:
+    """Whether steps that only carry derivatives are worth taking.
+
+    ``torch.func`` transforms differentiate within ``no_grad`` as well, as samplers and likelihoods do.
+    """
+    return torch.is_grad_enabled() or not eager_values(*tensors)

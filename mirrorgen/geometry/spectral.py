@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mirrorgen.numerics import eager_values
+from mirrorgen.geometry.detached import derivatives_wanted
 
 __all__ = ["EXP", "LOG", "SpectralFunction"]
 
@@ -44,7 +44,7 @@ class SpectralFunction:
         base = matrix.detach()
         values, vectors = torch.linalg.eigh(base)
         core = torch.diag_embed(self.value(values))
-        if torch.is_grad_enabled() or not eager_values(matrix):
+        if derivatives_wanted(matrix):
             shift = vectors.mT @ (matrix - base) @ vectors
             first = self.differences(values)
             core = core + first * shift

@@ -320,3 +320,15 @@ def test_float32_points_stay_inside():
             u = bregman_prox(mirror_map, cost, x, 0.3, side)
             assert u.dtype == torch.float32
             assert mirror_map.domain.contains(u).all()
+
+
+@pytest.mark.parametrize("name", ["polytope", "von_neumann", "tsallis"])
+def test_functional_derivatives_of_iterative_inverses_within_no_grad(name):
+    """Samplers and likelihoods differentiate with ``torch.func`` under ``no_grad``; the derivative must not vanish."""
+    mirror_map = M.TsallisEntropy(D.Simplex(3), q=0.5) if name == "tsallis" else MAPS[name]()
+    y = mirror_map.to_dual(points(mirror_map, 3))
+    v = torch.ones_like(y)
+    with torch.no_grad():
+        x, tangent = torch.func.jvp(mirror_map.to_primal, (y,), (v,))
+    step = mirror_map.coordinates(x + tangent) - mirror_map.coordinates(x)
+    assert torch.allclose(step, mirror_map.hessian(x).solve(v), atol=1e-9)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
-from mirrorgen.geometry.detached import detached_solve
+from mirrorgen.geometry.detached import derivatives_wanted, detached_solve
 from mirrorgen.numerics import upcast
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def newton_inverse(mirror_map: "MirrorMap", y: Tensor, tolerance: float = 1e-11,
     with torch.no_grad():
         start = mirror_map.coordinates(mirror_map.domain.interior_point().to(target))
     z = detached_solve(lambda v: _damped_newton(mirror_map, v, start, tolerance, max_iterations), target)
-    if torch.is_grad_enabled():
+    if derivatives_wanted(y):
         for _ in range(2):
             x = mirror_map.from_coordinates(z)
             z = z - mirror_map.hessian(x).solve(mirror_map._gradient(x) - target)
