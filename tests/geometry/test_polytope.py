@@ -182,6 +182,13 @@ def test_redundant_equalities_and_constant_inequalities_are_reduced():
         polytope.check(off)
 
 
+def test_equalities_that_say_nothing_are_dropped():
+    polytope = D.Polytope(SQUARE, [1.0] * 4, [[0.0, 0.0]], [0.0])
+    assert polytope.A_eq is None
+    assert polytope.dual_dim == 2
+    assert polytope.contains(polytope.center)
+
+
 def test_float32_membership_is_decided_for_the_point_itself():
     polytope = D.Polytope([[1.0, 1.0, 1.0], *(-torch.eye(3)).tolist()], [1.0, 0.0, 0.0, 0.0])
     x = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0))

@@ -55,7 +55,7 @@ def affine_chart(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal chart ``x = offset + basis z`` of ``{x : rows x = values}``.
 
     Args:
-        rows: Unit rows ``(e, dim)``; redundant ones are allowed.
+        rows: Unit rows ``(e, dim)``, at least one; redundant ones are allowed.
         values: Right-hand sides ``(e,)``.
 
     Returns:
@@ -66,11 +66,10 @@ def affine_chart(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """
     dim = rows.shape[1]
     u, s, vh = torch.linalg.svd(rows, full_matrices=True)
-    rank = int((s > s.max().clamp_min(1e-300) * max(rows.shape) * 1e-14).sum()) if len(s) else 0
+    rank = int((s > s.max() * max(rows.shape) * 1e-14).sum())
     offset = vh[:rank].mT @ ((u.mT @ values)[:rank] / s[:rank])
     residual = (rows @ offset - values).abs()
-    scale = 1e-300 + values.abs().max() if len(values) else residual.new_zeros(())
-    if len(values) and bool(residual.max() > 1e-9 * scale):
+    if bool(residual.max() > 1e-9 * values.abs().max()):
         i = int(residual.argmax())
         raise DomainError(
             f"the equalities contradict each other: row {i} of A_eq, b_eq is off by {float(residual[i]):.3g} "

@@ -107,9 +107,10 @@ class Polytope(Domain):
                     f"row {int(bad[0])} of A_eq is zero and reads 0 = {float(level[bad[0]]):g}; remove it"
                 )
             equal, level, _ = unit_rows(equal, level)
-            basis, offset = affine_chart(equal, level)
-            flat, rest, kept = chart_rows(rows, values, basis, offset)
-            chart = (equal, level, basis, offset, flat, rest)
+            if len(level):
+                basis, offset = affine_chart(equal, level)
+                flat, rest, kept = chart_rows(rows, values, basis, offset)
+                chart = (equal, level, basis, offset, flat, rest)
         if len(kept) == 0:
             raise DomainError("no inequality constrains anything; use Euclidean for the whole space")
         self.register_buffer("A", rows[kept])
