@@ -10,7 +10,7 @@ from mirrorgen.geometry.domains.euclidean import Euclidean
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.special import power_gap
+from mirrorgen.special import log_ratio, power_terms
 
 __all__ = ["PNorm"]
 
@@ -97,20 +97,20 @@ class PNorm(MirrorMap):
         p = torch.where(regular.unsqueeze(-1), p, torch.ones_like(p))
         q = torch.where(regular.unsqueeze(-1), q, torch.ones_like(q))
         scale = _norm(q, a).unsqueeze(-1)
-        u = p / scale
         same = torch.sign(p) * torch.sign(q) > 0
-        delta = torch.where(same, (p - q) / torch.where(same, q, torch.ones_like(q)), torch.zeros_like(q))
-        v_power = torch.exp(a * _log_ratio(q, a))
-        u_power = torch.exp(a * _log_abs(u))
-        growth = torch.where(same, v_power * torch.expm1(a * torch.log1p(delta)), u_power - v_power).sum(
-            -1, keepdim=True
-        )
-        eta = torch.expm1(torch.log1p(growth) / a)
-        ratio = 1 + eta
-        crossing = u_power / (a * ratio**a) + (1 - 1 / a) * v_power
-        crossing = crossing - u * torch.sign(q) / ratio * torch.exp((a - 1) * _log_ratio(q, a))
-        gap = torch.where(same, v_power * (a - 1) * power_gap((delta - eta) / ratio, a), crossing)
-        value = scale.square() * (0.5 * eta.square() + ratio * gap.sum(-1, keepdim=True))
+        one = torch.ones_like(p)
+        gap = log_ratio(torch.where(same, p.abs(), one), torch.where(same, q.abs(), one))
+        log_u, log_v = _log_abs(p / scale), _log_ratio(q, a)
+        u_power, v_power = torch.exp(a * log_u), torch.exp(a * log_v)
+        growth = torch.where(same, v_power * torch.expm1(a * gap), u_power - v_power).sum(-1, keepdim=True)
+        # log(N_p / N_q), and the logarithmic ratios of the coordinates after both vectors are normalised.
+        shift = torch.log1p(growth) / a
+        gap = torch.where(same, gap - shift, torch.zeros_like(gap))
+        aligned = (a - 1) * power_terms(a * log_v + gap, a * log_v, gap, a)
+        opposite = u_power * torch.exp(-a * shift) / a + (1 - 1 / a) * v_power
+        opposite = opposite - p / scale * torch.sign(q) * torch.exp((a - 1) * log_v - shift)
+        young = torch.where(same, aligned, opposite).sum(-1, keepdim=True)
+        value = scale.square() * (0.5 * torch.expm1(shift).square() + torch.exp(shift) * young)
         return torch.where(regular, value.squeeze(-1), 0.5 * (p_norm.square() + q_norm.square()))
 
 
