@@ -68,3 +68,14 @@ def test_unknown_domains_are_refused_with_the_known_ones():
     assert isinstance(M.default(Narrow()), M.BoxEntropy)
     with pytest.raises(DomainError, match="Unknown has no default mirror map; known: Euclidean, Box"):
         M.default(Unknown())
+
+
+@pytest.mark.parametrize("kind", [M.SimplexEntropy, M.HellingerBall, M.BallLogBarrier, M.LogDet, M.VonNeumann])
+def test_maps_refuse_domains_of_another_kind(kind):
+    with pytest.raises(DomainError, match=f"{kind.__name__} lives on"):
+        kind(D.Box(0.0, 1.0, dim=3))
+
+
+def test_products_need_a_factor():
+    with pytest.raises(DomainError, match="at least one"):
+        M.ProductMap()

@@ -6,6 +6,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import log1p_gap, upcast
 
 __all__ = ["BallLogBarrier"]
@@ -22,12 +23,16 @@ class BallLogBarrier(MirrorMap):
     Args:
         domain: A ``Ball``.
 
+    Raises:
+        DomainError: If the domain is not a ``Ball``.
+
     Reference: Nesterov and Nemirovskii, "Interior-Point Polynomial Algorithms in Convex Programming", 1994.
     """
 
     domain: Ball
 
     def __init__(self, domain: Ball) -> None:
+        require_domain(domain, Ball, name="BallLogBarrier")
         super().__init__(domain)
 
     def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

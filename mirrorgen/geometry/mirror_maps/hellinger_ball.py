@@ -6,6 +6,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import upcast
 
 __all__ = ["HellingerBall"]
@@ -21,13 +22,17 @@ class HellingerBall(MirrorMap):
     Args:
         domain: A ``Ball``.
 
-    Reference: Beck and Teboulle, "Mirror descent and nonlinear projected subgradient methods for convex
-    optimization", 2003, discuss the choice of potentials for a set; the name is the one-dimensional entropy's.
+    Raises:
+        DomainError: If the domain is not a ball.
+
+    Reference: Bauschke, Bolte and Teboulle, "A descent lemma beyond Lipschitz gradient continuity: first-order
+    methods revisited and applications", 2017, whose list of potentials has the one-dimensional form.
     """
 
     domain: Ball
 
     def __init__(self, domain: Ball) -> None:
+        require_domain(domain, Ball, name="HellingerBall")
         super().__init__(domain)
 
     def _centered(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from mirrorgen.geometry.domains.psd import PSD
 from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.matrix_hessian import CongruenceHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import log1p_gap, upcast
 
 __all__ = ["LogDet"]
@@ -22,6 +23,9 @@ class LogDet(MirrorMap):
     Args:
         domain: A ``PSD`` cone.
 
+    Raises:
+        DomainError: If the domain is not a ``PSD``.
+
     Reference: Kulis, Sustik and Dhillon, "Low-rank kernel learning with Bregman matrix divergences", 2009.
     """
 
@@ -30,6 +34,7 @@ class LogDet(MirrorMap):
     domain: PSD
 
     def __init__(self, domain: PSD) -> None:
+        require_domain(domain, PSD, name="LogDet")
         super().__init__(domain)
 
     def _factor(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.simplex import Simplex
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian, TangentDiagonalHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
 from mirrorgen.numerics import xlogx
 from mirrorgen.special import entropy_gap
@@ -30,7 +31,7 @@ class SimplexEntropy(MirrorMap):
         chart: ``"ilr"``, the isotropic default for generative models and samplers, or ``"alr"``.
 
     Raises:
-        DomainError: If ``chart`` is neither.
+        DomainError: If ``chart`` is neither or the domain is not a simplex.
 
     Reference: Egozcue et al., "Isometric logratio transformations for compositional data analysis", 2003
     (ilr); Aitchison, "The statistical analysis of compositional data", 1982 (alr).
@@ -39,6 +40,7 @@ class SimplexEntropy(MirrorMap):
     domain: Simplex
 
     def __init__(self, domain: Simplex, chart: Literal["ilr", "alr"] = "ilr") -> None:
+        require_domain(domain, Simplex, name="SimplexEntropy")
         super().__init__(domain)
         if chart not in ("ilr", "alr"):
             raise DomainError(f'chart must be "ilr" or "alr", got {chart!r}')

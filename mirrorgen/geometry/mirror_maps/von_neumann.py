@@ -9,6 +9,7 @@ from mirrorgen.geometry.domains.psd import PSD
 from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.matrix_hessian import SpectralHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.spectral import EXP, LOG
 from mirrorgen.numerics import log1p_gap, upcast
 
@@ -27,6 +28,9 @@ class VonNeumann(MirrorMap):
     Args:
         domain: A ``PSD`` cone.
 
+    Raises:
+        DomainError: If the domain is not a ``PSD``.
+
     Reference: Tsuda, Raetsch and Warmuth, "Matrix exponentiated gradient updates for on-line learning and
     Bregman projection", 2005.
     """
@@ -34,6 +38,7 @@ class VonNeumann(MirrorMap):
     domain: PSD
 
     def __init__(self, domain: PSD) -> None:
+        require_domain(domain, PSD, name="VonNeumann")
         super().__init__(domain)
 
     def _matrix(self, x: Tensor) -> Tensor:
