@@ -1,0 +1,37 @@
+"""Command line: ``python -m benchmarks [names] [--out DIR] [--threads 1] [--quick]``."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks import flow, mirror_maps, transforms
+from benchmarks.records import print_table, write_csv
+
+BENCHMARKS = {"mirror_maps": mirror_maps, "transforms": transforms, "flow": flow}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the named benchmarks, print their tables and write one CSV file each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Timings stored with their correctness.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(BENCHMARKS)}; all if none")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the CSV files")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a check that everything runs")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(options.threads)
+    for name in options.names or BENCHMARKS:
+        module = BENCHMARKS[name]
+        rows = module.run(quick=options.quick)
+        print_table(module.TITLE, rows)
+        for note in module.NOTES:
+            print(f"  {note}")
+        flags = f"--threads {options.threads}{' --quick' if options.quick else ''}"
+        write_csv(options.out / f"{name}.csv", f"python -m benchmarks {name} {flags}", module.NOTES, rows)
+
+
+if __name__ == "__main__":
+    main()

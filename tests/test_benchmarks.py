@@ -1,0 +1,79 @@
+"""The benchmarks run; their correctness columns are asserted, their times never."""
+
+import csv
+
+import pytest
+
+zuko = pytest.importorskip("zuko")
+
+from benchmarks import flow, mirror_maps, transforms  # noqa: E402
+from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.timing import interleaved  # noqa: E402
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+def check(rows):
+    assert rows
+    for row in rows:
+        assert row.seconds > 0, row
+        assert row.ratio > 0, row
+        assert row.error is None or row.error <= TOLERANCE[row.dtype], row
+
+
+def test_mirror_maps_are_correct_where_they_are_timed():
+    rows = mirror_maps.run(quick=True)
+    check(rows)
+    assert {row.contender for row in rows} == {"checked", "unchecked"}
+    assert all(row.feasible == 1.0 for row in rows if row.operation == "to_primal")
+
+
+def test_every_map_is_timed():
+    from mirrorgen import mirror_maps as catalogue
+
+    timed = {row.name.split(",")[0] for row in mirror_maps.run(quick=True)}
+    classes = {name for name in catalogue.__all__ if isinstance(getattr(catalogue, name), type)}
+    assert classes - {"MirrorMap", "SeparableMap"} <= timed
+
+
+def test_transforms_are_correct_where_they_are_timed():
+    rows = transforms.run(quick=True)
+    ours = [row for row in rows if "torch" not in row.contender and "zuko" not in row.contender]
+    check(ours)
+    assert all(row.feasible == 1.0 for row in ours if row.operation == "forward")
+    assert {row.name for row in rows if "zuko" in row.contender}
+    assert len(rows) > len(ours)
+
+
+def test_flow_shares():
+    rows = flow.run(quick=True)
+    check(rows)
+    assert all(row.feasible == 1.0 for row in rows if row.feasible is not None)
+    assert {row.operation for row in rows} == {"training step", "encode", "sample", "decode"}
+
+
+def test_command_line_writes_a_table_and_a_file(tmp_path, capsys):
+    main(["flow", "--quick", "--out", str(tmp_path)])
+    assert flow.TITLE in capsys.readouterr().out
+    lines = (tmp_path / "flow.csv").read_text().splitlines()
+    assert lines[0] == "# command: python -m benchmarks flow --threads 1 --quick"
+    assert lines[1].startswith("# torch 2") or lines[1].startswith("# torch ")
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert {"name", "dtype", "shape", "seconds", "ratio", "error"} <= set(rows[0])
+
+
+def test_command_line_names_the_benchmarks_it_knows(capsys):
+    with pytest.raises(SystemExit):
+        main(["flows"])
+    assert "unknown benchmark flows; choose from mirror_maps, transforms, flow" in capsys.readouterr().err
+
+
+def test_interleaving_calls_every_competitor_equally_often():
+    counts = {"a": 0, "b": 0}
+
+    def count(name):
+        counts[name] += 1
+
+    seconds = interleaved({k: lambda k=k: count(k) for k in counts}, groups=2, calls=3)
+    assert counts == {"a": 7, "b": 7}
+    assert set(seconds) == {"a", "b"}
