@@ -1,5 +1,6 @@
 """``mirrorgen fit|validate|test|predict|sample``: the entry point, which loads Lightning only to train."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,7 @@ examples:
 LIGHTNING = ("fit", "validate", "test", "predict")
 
 
-def main(args: Sequence[str] | None = None) -> Any:  # noqa: ANN401
+def main(args: Sequence[str] | None = None) -> Any:
     """Run a command; errors of this package end the process with one line and exit status 2.
 
     Args:
@@ -56,15 +57,15 @@ def main(args: Sequence[str] | None = None) -> Any:  # noqa: ANN401
         raise SystemExit(2) from error
 
 
-def _sample(argv: list[str]) -> Any:  # noqa: ANN401
+def _sample(argv: list[str]) -> Any:
     from mirrorgen.sample_cli import run
 
     return run(argv)
 
 
-def _lightning(argv: list[str]) -> Any:  # noqa: ANN401
+def _lightning(argv: list[str]) -> Any:
     # Importing the rooms makes their classes known by their short names.
-    import mirrorgen.data
+    importlib.import_module("mirrorgen.data")
     from mirrorgen.training.command_line import CommandLine
 
     return CommandLine(argv)

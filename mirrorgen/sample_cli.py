@@ -1,7 +1,8 @@
 """``mirrorgen sample``: draw from a trained model and write the points; needs no Lightning."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def run(args: Sequence[str]) -> Tensor:
     if options.num < 1 or options.batch_size < 1:
         raise DomainError("--num and --batch-size must be positive")
     writer(options.out)
+    _check_device(options.device)
     flow = load(options.ckpt, ema=not options.raw_weights, device=options.device)
     condition = parse_condition(options.condition, flow.net, options.num)
     with _progress(options.num, options.quiet) as advance:
@@ -69,7 +71,14 @@ def run(args: Sequence[str]) -> Tensor:
     return points
 
 
-def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:  # noqa: ANN401
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise DomainError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:
     """Labels ``(num,)`` that cycle through the given ones, or one vector for all ``(num, k)``."""
     if text is None:
         return None
@@ -127,17 +136,10 @@ _WRITERS: dict[str, Callable[[Path, Tensor, Tensor | None], None]] = {
 }
 
 
-class _progress:  # noqa: N801 - used like a function
-    """A progress bar over ``total`` points as a context; its value reports how many are done."""
-
-    def __init__(self, total: int, quiet: bool) -> None:
-        columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, disable=quiet)
-        self.task = self.bar.add_task("sampling", total=total)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self.bar.start()
-        return lambda done: self.bar.update(self.task, completed=done)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over ``total`` points, as a function that is told how many are done."""
+    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=quiet) as bar:
+        task = bar.add_task("sampling", total=total)
+        yield lambda done: bar.update(task, completed=done)

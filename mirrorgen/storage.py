@@ -41,9 +41,7 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     return folder
 
 
-def load(
-    path: str | Path, *, ema: bool = True, device: torch.device | str = "cpu", allow: tuple[str, ...] = ()
-) -> Any:  # noqa: ANN401
+def load(path: str | Path, *, ema: bool = True, device: torch.device | str = "cpu", allow: tuple[str, ...] = ()) -> Any:
     """Load a model from a training checkpoint (``.ckpt``) or an exported folder, in evaluation mode.
 
     Nothing in the file is executed: it holds tensors and a specification, whose classes must come from allowed

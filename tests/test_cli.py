@@ -171,9 +171,7 @@ def test_failed_writing_leaves_nothing(model: str, tmp_path: Path, monkeypatch) 
         (["--ema.decay", "2"], ["decay must lie in [0, 1)"]),
     ],
 )
-def test_bad_configurations(
-    tmp_path: Path, capsys: pytest.CaptureFixture, args: list[str], parts: list[str]
-) -> None:
+def test_bad_configurations(tmp_path: Path, capsys: pytest.CaptureFixture, args: list[str], parts: list[str]) -> None:
     text = failing(capsys, "fit", "--config", SIMPLEX, "--config", SMOKE, "--run_dir", str(tmp_path), *args)
     assert text.startswith("mirrorgen fit: error: ")
     assert all(part in text for part in parts), text

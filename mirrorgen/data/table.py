@@ -81,7 +81,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Tensor:
     elif kind in (".csv", ".parquet"):
         values = _read_frame(path, kind, columns)
     else:
-        raise ShapeError(f"{path.name}: cannot read {kind or 'a file without suffix'}; use .csv, .npy, .npz or .parquet")
+        raise ShapeError(f"cannot read {path.name}; use .csv, .npy, .npz or .parquet")
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise ShapeError(f"{path.name}: a table of real numbers (n, dim) is needed, got {values.dtype} {values.shape}")
     return torch.from_numpy(values.astype(np.float64))

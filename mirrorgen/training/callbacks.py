@@ -33,15 +33,11 @@ class Checkpoint(ModelCheckpoint):
         monitor: Logged quantity by which checkpoints are ranked, such as ``"val/loss"``.
     """
 
-    def __init__(
-        self, every_n_train_steps: int = 500, save_top_k: int = 1, monitor: str | None = None
-    ) -> None:
+    def __init__(self, every_n_train_steps: int = 500, save_top_k: int = 1, monitor: str | None = None) -> None:
         named: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
         if monitor is not None:
             named = {"filename": "best-{step}", "save_last": True}
-        super().__init__(
-            every_n_train_steps=every_n_train_steps, save_top_k=save_top_k, monitor=monitor, **named
-        )
+        super().__init__(every_n_train_steps=every_n_train_steps, save_top_k=save_top_k, monitor=monitor, **named)
 
     @property
     def state_key(self) -> str:
@@ -100,8 +96,8 @@ class Feasibility(_Sampling):
         x = self.draw(pl_module)
         flow: Any = pl_module.flow
         domain = flow.mirror_map.domain
-        self.log("sample/feasible_frac", domain.contains(x).float().mean(), rank_zero_only=True)
-        self.log("sample/worst_slack", domain.slack(x).min(), rank_zero_only=True)
+        pl_module.log("sample/feasible_frac", domain.contains(x).float().mean(), rank_zero_only=True)
+        pl_module.log("sample/worst_slack", domain.slack(x).min(), rank_zero_only=True)
 
 
 class SampleFigure(_Sampling):
@@ -142,7 +138,7 @@ class SampleFigure(_Sampling):
             _grid(x.reshape(-1, *self.image_size), max(classes, int(self.num**0.5)), path)
 
 
-def _figure(width: float, height: float) -> Any:  # noqa: ANN401
+def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -118,9 +118,7 @@ class CommandLine(LightningCLI):
         if config.get("logger") in (None, True):
             kwargs["logger"] = self._loggers()
         callbacks = config.get("callbacks") or []
-        if config.get("enable_progress_bar") is not False and not any(
-            isinstance(c, ProgressBar) for c in callbacks
-        ):
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             kwargs["callbacks"] = [*callbacks, Progress()]
         return super().instantiate_trainer(**kwargs)
 

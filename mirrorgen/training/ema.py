@@ -49,21 +49,25 @@ class EMA(WeightAveraging):
         # A swap instead of a copy: a checkpoint saved after training can still resume.
         self._swap_models(pl_module)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._swapped and "current_model_state" in checkpoint:
             averaged = checkpoint["current_model_state"]
             checkpoint["current_model_state"] = checkpoint["state_dict"]
             checkpoint["state_dict"] = averaged
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Outside training there is no average to restore: the module has just loaded the averaged weights.
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
     def _swap_models(self, pl_module: LightningModule) -> None:
         assert self._average_model is not None
         for kept, used in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
             kept.data, used.data = used.data.to(kept.device), kept.data.to(used.device)
-        for kept, used in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
-            kept.copy_(used)
+        pairs = zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True)
+        for averaged, current in pairs:
+            averaged.copy_(current)
         self._swapped = not self._swapped
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from mirrorgen.flows import MirrorFlow
@@ -61,23 +62,23 @@ class FlowTask(LightningModule):
         if transform is not None and not bool(transform.fitted):
             self.flow.fit_dual_transform(self._training_points().to(self.device))
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self._loss(batch, TRAIN, self.global_rank, self.global_step, batch_idx)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate("val/loss", batch, batch_idx)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate("test/loss", batch, batch_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Log-densities ``(n,)`` of a batch."""
         x, condition = _unpack(batch)
         return self.flow.log_prob(x, condition=condition)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         factor = partial(learning_rate_factor, total_steps=self.trainer.max_steps, **self.rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -93,12 +94,12 @@ class FlowTask(LightningModule):
         if self._trainer is not None and self._trainer.training and "rng_state" in checkpoint:
             torch.set_rng_state(checkpoint["rng_state"])
 
-    def _evaluate(self, name: str, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+    def _evaluate(self, name: str, batch: Any, batch_idx: int) -> None:
         # The same noise every time: two evaluations differ by the weights only.
         loss = self._loss(batch, EVAL, self.global_rank, batch_idx)
         self.log(name, loss, prog_bar=True, sync_dist=True, batch_size=len(_unpack(batch)[0]))
 
-    def _loss(self, batch: Any, *key: int) -> Tensor:  # noqa: ANN401
+    def _loss(self, batch: Any, *key: int) -> Tensor:
         x, condition = _unpack(batch)
         generator = counter_generator(self.noise_seed or 0, *key, device=x.device)
         return self.flow.loss(x, condition=condition, generator=generator)
@@ -106,14 +107,15 @@ class FlowTask(LightningModule):
     def _training_points(self) -> Tensor:
         """All training points in every process, so that each fits the same transform."""
         self.trainer.fit_loop.setup_data()
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "points"):
             return loader.points
         points = torch.cat([_unpack(batch)[0] for batch in loader]).to(self.device)
-        return self.all_gather(points).reshape(-1, points.shape[-1])
+        gathered: Any = self.all_gather(points)
+        return gathered.reshape(-1, points.shape[-1])
 
 
-def _unpack(batch: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
+def _unpack(batch: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(batch, Tensor):
         return batch, None
     return batch[0], batch[1] if len(batch) > 1 else None

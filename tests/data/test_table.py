@@ -64,7 +64,7 @@ def test_rows_outside_are_named_with_their_constraint(tmp_path: Path) -> None:
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     table = Table(written(tmp_path, ".npy", GOOD + 2), Box(0.0, 1.0, dim=3))
-    with pytest.raises(DomainError, match="row 4: .*; and 35 more"):
+    with pytest.raises(DomainError, match=r"row 4: .*; and 35 more"):
         table.setup()
 
 
