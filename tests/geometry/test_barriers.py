@@ -16,6 +16,14 @@ F64 = torch.float64
 KAPPAS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.9, 1.0]
 
 
+@pytest.fixture(autouse=True)
+def restore_digits():
+    """The oracle in ``mpmath`` sets its digits per case."""
+    digits = mpmath.mp.dps
+    yield
+    mpmath.mp.dps = digits
+
+
 def randn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
@@ -24,6 +32,12 @@ def random_polytope(m, d, seed=0):
     normals = randn(m, d, seed=seed)
     offsets = 0.5 + torch.rand(m, generator=torch.Generator().manual_seed(seed + 1), dtype=F64)
     return D.Polytope(normals, offsets * normals.norm(dim=-1))
+
+
+def pyramid():
+    """Four facets meet in the apex: more active facets than dimensions."""
+    rows = [[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, -1.0, 1.0], [0.0, 0.0, -1.0]]
+    return D.Polytope(rows, [1.0, 1.0, 1.0, 1.0, 0.0])
 
 
 def dual_points(n, d, scale, seed=2):
@@ -52,6 +66,18 @@ def test_regularized_inverse_at_any_distance(kappa):
         assert second < 1e-13
         for dtype in (torch.float32, F64):
             assert mirror_map.domain.contains(mirror_map.to_primal(y.to(dtype))).all()
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.1, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("build", [lambda: D.Birkhoff(3), pyramid])
+def test_vertices_where_more_facets_meet_than_there_are_dimensions(build, kappa):
+    mirror_map = M.RegularizedBarrier(build(), kappa=kappa)
+    for scale in (1e2, 1e4, 1e6, 1e8):
+        y = dual_points(32, mirror_map.domain.dual_dim, scale)
+        first, second = residual(mirror_map, y, kappa, 1.0, 1.0)
+        assert first < 1e-9
+        assert second < 1e-9
+        assert mirror_map.domain.contains(mirror_map.to_primal(y)).all()
 
 
 @pytest.mark.parametrize("kind", ["log", "entropy"])
@@ -153,12 +179,6 @@ def exact_hessian(mirror_map, y):
 def repeated(domain, count):
     A, b = domain.halfspaces()
     return D.Polytope(torch.cat([A, A[:count]]), torch.cat([b, b[:count]]))
-
-
-def pyramid():
-    """Four facets meet in the apex: more active facets than dimensions."""
-    rows = [[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, -1.0, 1.0], [0.0, 0.0, -1.0]]
-    return D.Polytope(rows, [1.0, 1.0, 1.0, 1.0, 0.0])
 
 
 @pytest.mark.parametrize("kappa", [0.0, 0.05, 0.3, 1.0])
@@ -286,6 +306,12 @@ def test_small_simplex_coordinates_keep_their_digits(dtype):
 @pytest.mark.parametrize("kappa", KAPPAS)
 @pytest.mark.parametrize("step", [1e-9, 1e-5, 1e-2, 0.3])
 def test_divergence_of_slacks_against_many_digits(kappa, step):
+    def value(u):
+        k = mpmath.mpf(kappa)
+        if k == 1:
+            return -mpmath.log(u)
+        return u * mpmath.log(u) - u if k == 0 else -(u ** (1 - k)) / (1 - k)
+
     power = SlackPower(kappa, 0.7)
     s = torch.tensor([1e-6, 0.02, 1.0, 30.0], dtype=F64)
     for sign in (-1, 1):
@@ -293,11 +319,6 @@ def test_divergence_of_slacks_against_many_digits(kappa, step):
         t = s - gap
         ours = power.divergence(t, s, gap)
         mpmath.mp.dps = 60
-
-        def value(u, k=mpmath.mpf(kappa)):
-            if k == 1:
-                return -mpmath.log(u)
-            return u * mpmath.log(u) - u if k == 0 else -(u ** (1 - k)) / (1 - k)
 
         for i in range(4):
             a, g = mpmath.mpf(float(s[i])), mpmath.mpf(float(gap[i]))

@@ -28,11 +28,11 @@ class SlackHessian(HessianOperator):
     """``H = quadratic I + A^T diag(e^c) A`` for any spread of ``c``.
 
     A Cholesky factor of ``H`` loses every curvature below ``1e-16`` times the largest. Here
-    ``H = Q T R^T R T Q^T + quadratic (I - Q Q^T)``: the columns of ``Q`` orthonormalise the rows of ``A`` greedily, the
-    stiffest independent row first; ``T`` is diagonal and holds what exceeds ``e^300`` of each of these rows' stiffness
-    ``e^(c/2)``; ``R`` is the QR factor of the rows in this basis, from the stiffest down, so that errors are relative to
-    each row. Repeated rows and vertices where more than ``d`` facets meet are no exception. With fewer rows than
-    coordinates everything but ``Q`` has the size of the rows (matrix determinant lemma).
+    ``H = Q T R^T R T Q^T + quadratic (I - Q Q^T)``: the columns of ``Q`` orthonormalise the rows of ``A`` greedily,
+    the stiffest independent row first; ``T`` is diagonal and holds what exceeds ``e^300`` of each of these rows'
+    stiffness ``e^(c/2)``; ``R`` is the QR factor of the rows in this basis, from the stiffest down, so that errors
+    are relative to each row. Repeated rows and vertices where more than ``d`` facets meet are no exception. With
+    fewer rows than coordinates everything but ``Q`` has the size of the rows (matrix determinant lemma).
 
     Products with ``H`` and its root, unlike solves and the log-determinant, treat curvatures above ``e^600`` as
     ``e^600``.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
 from mirrorgen.geometry.detached import derivatives_wanted, detached_solve
+from mirrorgen.geometry.mirror_maps.slack_hessian import SlackHessian
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 
 __all__ = ["SlackSystem"]
@@ -15,8 +16,14 @@ __all__ = ["SlackSystem"]
 TOLERANCE = 1e-11
 ACCEPTED = 1e-9
 MAX_ITERATIONS = 500
-# Beyond this ratio of stiffnesses a Cholesky factor keeps too few digits of the soft directions.
-STIFFNESS_RANGE = 1e12
+# Largest stiffnesses relative to a typical one. Beyond the first a Cholesky factor keeps too few digits of the soft
+# directions.
+CHOLESKY_RANGE = 1e12
+GRADED_RANGE = 1e22
+REPLAY_RANGE = 1e14
+# Rows that still run after this many iterations mostly end at a vertex where more than ``d`` facets meet, whose
+# forces only the true stiffness settles.
+FAST_ITERATIONS = 120
 BATCH_ENTRIES = 2**24
 
 
@@ -62,13 +69,19 @@ class SlackSystem:
         z, sigma = joint.split([self.rows.shape[1], self.rows.shape[0]], -1)
         if derivatives_wanted(y):
             for _ in range(2):
-                z, sigma = self._exact_step(z, sigma, y)
+                z, sigma = self._replayed(z, sigma, y)
         return z, sigma
 
     def residuals(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """``r_1`` and ``r_2``, the defects of the two equations."""
+        """``r_1`` and ``r_2``, the defects of the two equations; ``r_2`` is zero where it is rounding error.
+
+        Where more than ``d`` facets meet, the stiffness would turn that error into noise of the forces.
+        """
         r_1 = y - self.quadratic * z - self.power.force(sigma) @ self.rows
-        return r_1, self.slack - z @ self.rows.mT - torch.exp(sigma)
+        r_2 = self.slack - z @ self.rows.mT - torch.exp(sigma)
+        size = self.slack + torch.linalg.vector_norm(z.detach(), dim=-1, keepdim=True)
+        noise = r_2.abs() <= 4 * torch.finfo(z.dtype).eps * size
+        return r_1, r_2 - torch.where(noise, r_2, torch.zeros_like(r_2)).detach()
 
     def relative_residual(self, z: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         """The larger defect relative to ``1 + |y|`` and to the size of the slacks, ``(...)``."""
@@ -81,15 +94,19 @@ class SlackSystem:
         typical = torch.exp(self.power.log_curvature(torch.log(self.slack.detach()))).mean() + self.quadratic
         return torch.exp(torch.minimum(self.power.log_curvature(sigma), torch.log(ratio * typical)))
 
-    def _exact_step(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One full Newton step through the saddle-point matrix, which stiff rows do not spoil."""
+    def _replayed(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same values with the derivatives of a Newton step.
+
+        It goes through the matrix of both equations, which stiff rows do not spoil.
+        """
         r_1, r_2 = self.residuals(z, sigma, y)
+        residual = torch.cat([r_1 - r_1.detach(), r_2 - r_2.detach()], -1)
         d, m = z.shape[-1], sigma.shape[-1]
-        compliance = torch.diag_embed(-1 / self._stiffness(sigma, 1e14))
+        compliance = torch.diag_embed(-1 / self._stiffness(sigma, REPLAY_RANGE))
         eye = self.quadratic * torch.eye(d, dtype=z.dtype, device=z.device)
         top = torch.cat([eye, self.rows.mT], -1).expand(*sigma.shape[:-1], d, d + m)
         bottom = torch.cat([self.rows.expand(*sigma.shape[:-1], m, d), compliance], -1)
-        step = torch.linalg.solve(torch.cat([top, bottom], -2), torch.cat([r_1, r_2], -1).unsqueeze(-1)).squeeze(-1)
+        step = torch.linalg.solve(torch.cat([top, bottom], -2), residual.unsqueeze(-1)).squeeze(-1)
         return z + step[..., :d], sigma - step[..., d:] / self.power.force_rate(sigma)
 
     def _solve_rows(self, y: Tensor, on_failure: str) -> Tensor:
@@ -114,12 +131,12 @@ class SlackSystem:
         sigma = torch.log(self.slack).expand(len(y), -1).clone()
         residual = y.new_full((len(y),), math.inf)
         rows = torch.arange(len(y), device=y.device)
-        for _ in range(MAX_ITERATIONS):
+        for iteration in range(MAX_ITERATIONS):
             # Only unfinished rows are worked on; a row leaves one step after it met the tolerance, because that
             # step squares its error.
             part = z[rows], sigma[rows], y[rows]
             residual[rows] = self.relative_residual(*part)
-            dz, dsigma = self._direction(*part)
+            dz, dsigma = self._direction(*part, graded=iteration >= FAST_ITERATIONS)
             step = self._step_size(sigma[rows], dsigma)
             z[rows] += step * dz
             sigma[rows] += step * dsigma
@@ -128,14 +145,18 @@ class SlackSystem:
                 break
         return torch.cat([z, sigma], -1), residual
 
-    def _direction(self, z: Tensor, sigma: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _direction(self, z: Tensor, sigma: Tensor, y: Tensor, graded: bool) -> tuple[Tensor, Tensor]:
+        """Newton's step, by Cholesky or by the slower factor that stands any spread of stiffnesses."""
         r_1, r_2 = self.residuals(z, sigma, y)
-        W = self._stiffness(sigma, STIFFNESS_RANGE)
-        matrix = (self.rows.mT * W.unsqueeze(-2)) @ self.rows
-        matrix = matrix + self.quadratic * torch.eye(self.rows.shape[1], dtype=W.dtype, device=W.device)
-        factor, _ = torch.linalg.cholesky_ex(matrix)
+        W = self._stiffness(sigma, GRADED_RANGE if graded else CHOLESKY_RANGE)
         right = r_1 + (W * r_2) @ self.rows
-        dz = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+        if graded:
+            dz = SlackHessian(self.rows, torch.log(W), self.quadratic).solve(right)
+        else:
+            matrix = (self.rows.mT * W.unsqueeze(-2)) @ self.rows
+            matrix = matrix + self.quadratic * torch.eye(self.rows.shape[1], dtype=W.dtype, device=W.device)
+            factor, _ = torch.linalg.cholesky_ex(matrix)
+            dz = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
         return dz, -W * (dz @ self.rows.mT - r_2) / self.power.force_rate(sigma)
 
     def _step_size(self, sigma: Tensor, dsigma: Tensor) -> Tensor:
