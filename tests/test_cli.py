@@ -199,6 +199,10 @@ def test_run_evaluate_resume(tmp_path: Path) -> None:
     first = main(["validate", *common, "--ckpt_path", last]).trainer.callback_metrics["val/loss"]
     assert torch.isfinite(first)
     assert "test/loss" in main(["test", *common, "--ckpt_path", last]).trainer.callback_metrics
+    predicted = main(["predict", *common, "--ckpt_path", last, "--trainer.limit_predict_batches", "2"])
+    log_prob = np.load(Path(predicted.trainer.log_dir) / "log_prob.npy")
+    x = predicted.datamodule.points("test")[:64]
+    assert np.allclose(log_prob, mirrorgen.load(last).log_prob(x).detach().numpy(), atol=1e-5)
     more = main(["fit", *common, "--ckpt_path", last, "--trainer.max_steps", "6"])
     assert more.trainer.global_step == 6
     # The saved configuration of a run is itself a configuration.

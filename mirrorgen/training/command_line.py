@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -112,6 +114,22 @@ class CommandLine(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """The configuration describes the model; a checkpoint brings weights only."""
+
+    def before_instantiate_classes(self) -> None:
+        # Checkpoints hold plain data, so nothing in one needs to be executed on loading.
+        config = self.config[self.subcommand]
+        if config.get("weights_only") is None:
+            config["weights_only"] = True
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write the log-densities of the test data to ``log_prob.npy`` in the run's folder; print their mean."""
+        batches: Any = self.trainer.predict(**kwargs)
+        log_prob = torch.cat(batches).double().cpu()
+        shard = f"_{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        path = Path(self.trainer.log_dir or ".") / f"log_prob{shard}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, log_prob.numpy())
+        print(f"{path}: {len(log_prob)} log-densities, mean {float(log_prob.mean()):.4f}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
