@@ -69,6 +69,17 @@ class BallLogBarrier(MirrorMap):
         diagonal = (1 + s) / radius.square()
         return RankOneHessian(diagonal.unsqueeze(-1).expand_as(y), y, torch.ones_like(s))
 
+    def log_det_jacobian(self, x: Tensor) -> Tensor:
+        """``d log(2 / R^2) - (d + 1) log delta + log(2 - delta)``."""
+        _, radius, delta = self._scaled(x)
+        dim = self.domain.dim
+        return dim * torch.log(2 / radius.square()) - (dim + 1) * torch.log(delta) + torch.log(2 - delta)
+
+    def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
+        """``d log((1 + s) / R^2) + log s``."""
+        _, radius, s = self._scaled_dual(y)
+        return self.domain.dim * torch.log((1 + s) / radius.square()) + torch.log(s)
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``|v_p - v_q|^2 / delta_q + g((delta_p - delta_q) / delta_q)``, ``g(u) = u - log(1 + u)``."""
         (v_p, _, delta_p), (v_q, _, delta_q) = self._scaled(upcast(p)), self._scaled(upcast(q))

@@ -62,6 +62,15 @@ class HellingerBall(MirrorMap):
         weight = _root(y) / self.domain.radius.to(y.dtype)
         return RankOneHessian(weight.unsqueeze(-1).expand_as(y), y, weight)
 
+    def log_det_jacobian(self, x: Tensor) -> Tensor:
+        """``2 log R - (d + 2) log h`` with the height ``h = sqrt(R^2 - |x-c|^2)``."""
+        _, height = self._centered(x)
+        return 2 * torch.log(self.domain.radius.to(x.dtype)) - (self.domain.dim + 2) * torch.log(height)
+
+    def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
+        """``(d + 2) log(1 + |y|^2) / 2 - d log R``."""
+        return (self.domain.dim + 2) * torch.log(_root(y)) - self.domain.dim * torch.log(self.domain.radius.to(y.dtype))
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``((h_p - h_q)^2 + |p - q|^2) / (2 h_q)`` with heights ``h = sqrt(R^2 - |x-c|^2)``."""
         (u, height_p), (v, height_q) = self._centered(upcast(p)), self._centered(upcast(q))
