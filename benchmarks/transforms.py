@@ -150,8 +150,8 @@ def compiled_rows(n: int, dim: int) -> list[Row]:
 
 @torch.no_grad()
 def run(quick: bool = False) -> list[Row]:
-    """100,000 points in ten coordinates, eager in both dtypes and compiled in float32."""
-    n, dim = (16, 3) if quick else (100_000, 10)
+    """10,000 points in ten coordinates, eager in both dtypes and compiled in float32."""
+    n, dim = (16, 3) if quick else (10_000, 10)
     rows = []
     for name, group in GROUPS.items():
         for dtype in (torch.float32, torch.float64):
