@@ -79,7 +79,11 @@ class FlowTask(LightningModule):
         return self.flow.log_prob(x, condition=condition)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(self.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        # One fused pass is several times faster for small networks on a CPU; Lightning does not clip the gradients
+        # of fused optimisers under mixed precision.
+        fused = True if self.device.type == "cpu" and "mixed" not in str(self.trainer.precision) else None
+        settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": fused}
+        optimizer = torch.optim.AdamW(self.flow.parameters(), **settings)
         factor = partial(learning_rate_factor, total_steps=self.trainer.max_steps, **self.rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
