@@ -1,6 +1,5 @@
 """Primal-dual Newton for gradients of sums over slacks."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +15,11 @@ __all__ = ["SlackSystem"]
 TOLERANCE = 1e-11
 ACCEPTED = 1e-9
 MAX_ITERATIONS = 500
-# Largest stiffnesses relative to a typical one. Beyond the first a Cholesky factor keeps too few digits of the soft
-# directions.
-CHOLESKY_RANGE = 1e12
-GRADED_RANGE = 1e22
+# First iteration, largest stiffness relative to a typical one. Beyond 1e12 a Cholesky factor keeps too few digits of
+# the soft directions; rows that still run afterwards mostly end at a vertex where more than ``d`` facets meet, whose
+# forces only the true stiffness settles, and take slower steps that stand any spread.
+STAGES = ((0, 1e12), (120, 1e16), (240, 1e19), (360, 1e22))
 REPLAY_RANGE = 1e14
-# Rows that still run after this many iterations mostly end at a vertex where more than ``d`` facets meet, whose
-# forces only the true stiffness settles.
-FAST_ITERATIONS = 120
 BATCH_ENTRIES = 2**24
 
 
@@ -129,28 +125,32 @@ class SlackSystem:
     def _newton(self, y: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.zeros_like(y)
         sigma = torch.log(self.slack).expand(len(y), -1).clone()
-        residual = y.new_full((len(y),), math.inf)
+        residual = self.relative_residual(z, sigma, y)
         rows = torch.arange(len(y), device=y.device)
         for iteration in range(MAX_ITERATIONS):
-            # Only unfinished rows are worked on; a row leaves one step after it met the tolerance, because that
-            # step squares its error.
-            part = z[rows], sigma[rows], y[rows]
-            residual[rows] = self.relative_residual(*part)
-            dz, dsigma = self._direction(*part, graded=iteration >= FAST_ITERATIONS)
+            # Only unfinished rows are worked on. A row leaves one step after it met the tolerance, because that step
+            # squares its error; the step counts unless rounding spoils it.
+            finished = ~(residual[rows] > TOLERANCE)
+            ratio = [r for first, r in STAGES if first <= iteration][-1]
+            dz, dsigma = self._direction(z[rows], sigma[rows], y[rows], ratio)
             step = self._step_size(sigma[rows], dsigma)
-            z[rows] += step * dz
-            sigma[rows] += step * dsigma
-            rows = rows[residual[rows] > TOLERANCE]
+            new = z[rows] + step * dz, sigma[rows] + step * dsigma
+            error = self.relative_residual(*new, y[rows])
+            taken = ~finished | (error <= TOLERANCE)
+            z[rows] = torch.where(taken.unsqueeze(-1), new[0], z[rows])
+            sigma[rows] = torch.where(taken.unsqueeze(-1), new[1], sigma[rows])
+            residual[rows] = torch.where(taken, error, residual[rows])
+            rows = rows[~finished]
             if len(rows) == 0:
                 break
         return torch.cat([z, sigma], -1), residual
 
-    def _direction(self, z: Tensor, sigma: Tensor, y: Tensor, graded: bool) -> tuple[Tensor, Tensor]:
+    def _direction(self, z: Tensor, sigma: Tensor, y: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
         """Newton's step, by Cholesky or by the slower factor that stands any spread of stiffnesses."""
         r_1, r_2 = self.residuals(z, sigma, y)
-        W = self._stiffness(sigma, GRADED_RANGE if graded else CHOLESKY_RANGE)
+        W = self._stiffness(sigma, ratio)
         right = r_1 + (W * r_2) @ self.rows
-        if graded:
+        if ratio > STAGES[0][1]:
             dz = SlackHessian(self.rows, torch.log(W), self.quadratic).solve(right)
         else:
             matrix = (self.rows.mT * W.unsqueeze(-2)) @ self.rows
