@@ -76,6 +76,11 @@ def test_maps_refuse_domains_of_another_kind(kind):
         kind(D.Box(0.0, 1.0, dim=3))
 
 
+def test_the_box_map_refuses_other_domains():
+    with pytest.raises(DomainError, match="BoxEntropy lives on Box"):
+        M.BoxEntropy(D.Simplex(3))
+
+
 def test_products_need_a_factor():
     with pytest.raises(DomainError, match="at least one"):
         M.ProductMap()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import softplus, xlogx
 from mirrorgen.special import entropy_gap
 
@@ -19,9 +20,13 @@ class BoxEntropy(SeparableMap):
 
     Args:
         domain: A ``Box``.
+
+    Raises:
+        DomainError: If the domain is not a box.
     """
 
     def __init__(self, domain: Box) -> None:
+        require_domain(domain, Box, name="BoxEntropy")
         super().__init__(domain)
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
