@@ -184,6 +184,10 @@ def test_halfspaces_describe_the_set(domain):
         256, domain.dual_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     assert torch.equal((z @ A.T < b).all(-1), domain.contains(domain.from_chart(z)))
+    # Row i is column i of the slack, up to the length of that row along the affine hull.
+    center = domain.interior_point()
+    scale = (b - A @ domain.to_chart(center)) / domain.slack(center)
+    assert torch.allclose(domain.slack(domain.from_chart(z)) * scale, b - z @ A.T, rtol=0, atol=1e-12)
 
 
 def test_module_round_trips(domain):

@@ -95,6 +95,8 @@ class Domain(nn.Module, ABC):
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         """Unit-row ``A (m, dual_dim)`` and ``b (m,)`` with the set equal to ``A z < b`` in the chart.
 
+        Row ``i`` describes the inequality behind column ``i`` of ``slack``.
+
         Raises:
             DomainError: If the set is not described by finitely many half-spaces.
         """
