@@ -39,7 +39,7 @@ class Row:
 
 
 def _cells(row: Row) -> list[str]:
-    formats = {"seconds": ".3e", "ratio": ".2f", "error": ".1e", "feasible": ".4f"}
+    formats = {"seconds": ".3e", "ratio": ".3g", "error": ".1e", "feasible": ".4f"}
     values = asdict(row)
     return ["" if v is None else format(v, formats.get(k, "")) for k, v in values.items()]
 
@@ -67,6 +67,7 @@ def write_csv(path: Path, command: str, notes: Sequence[str], rows: Sequence[Row
     header = [
         f"command: {command}",
         f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), CPU {cpu_model()}",
+        "seconds: CPU time of the thread" if torch.get_num_threads() == 1 else "seconds: wall time",
         *notes,
     ]
     with path.open("w", newline="") as file:
