@@ -107,7 +107,7 @@ def test_mixed_precision_keeps_geometry_exact(trainer: Callable[..., Trainer]) -
     task.flow.net.register_forward_hook(lambda net, args, out: seen.append(args[0].dtype))
     products = []
     task.flow.net.output.register_forward_hook(lambda net, args, out: products.append(out.dtype))
-    fit = trainer(3, precision="bf16-mixed")
+    fit = trainer(3, precision="bf16-mixed", gradient_clip_val=1.0)
     fit.fit(task, build_data())
     assert set(products) >= {torch.bfloat16}
     assert set(seen) == {torch.float32}
