@@ -1,10 +1,14 @@
 """Sphinx configuration."""
 
 import re
+import sys
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
 from mirrorgen._version import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "mirrorgen"
 author = "mirrorgen contributors"
@@ -12,13 +16,14 @@ copyright = "mirrorgen contributors"
 version = release = __version__
 
 extensions = [
+    "measured",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_extensions", "_templates"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -45,9 +50,7 @@ napoleon_use_ivar = True
 _MARKUP = re.compile(r"(``.+?``|:\w+:`.+?`|`[^`]+`_{0,2}|\*\*\w[^*\n]*\w\*\*)")
 
 
-def escape_mathematics(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
+def escape_mathematics(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Escape characters that reStructuredText would read as substitutions, emphasis and references."""
     pieces = _MARKUP.split("\n".join(lines))
     for i in range(0, len(pieces), 2):
