@@ -75,7 +75,7 @@ class _Sampling(Callback):
         if trainer.sanity_checking:
             return
         self._seen += 1
-        if self._seen % self.every_n_epochs == 0 or not trainer.training:
+        if self._seen % self.every_n_epochs == 0 or trainer.state.fn != "fit":
             self.look(trainer, pl_module)
 
     def look(self, trainer: Trainer, pl_module: LightningModule) -> None:

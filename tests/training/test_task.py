@@ -134,6 +134,12 @@ def test_figure_and_best_checkpoint(trainer: Callable[..., Trainer], tmp_path: P
     assert fit.callback_metrics["sample/worst_slack"] > 0
 
 
+def test_figures_can_be_rarer(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    options = {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    trainer(6, SampleFigure(num=16, steps=2, every_n_epochs=2), **options).fit(build_task(), build_data())
+    assert [p.name for p in tmp_path.rglob("*.png")] == ["step-000004.png"]
+
+
 def test_schedules() -> None:
     def factors(schedule, steps, **options):
         settings = {"warmup_steps": 0, "total_steps": 10, "decay": 0.5, "decay_every": 2} | options
