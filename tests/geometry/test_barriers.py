@@ -382,3 +382,16 @@ def test_large_batches_are_solved_in_parts(monkeypatch):
     monkeypatch.setattr(slack_newton, "BATCH_ENTRIES", 36 * 7)
     assert torch.allclose(mirror_map.to_primal(y), whole, rtol=1e-14, atol=1e-14)
     assert mirror_map.to_primal(y[:0]).shape == (0, 10, 3)
+
+
+@pytest.mark.parametrize("build", [M.SlackEntropy, M.RegularizedBarrier, M.LogBarrier])
+def test_forward_over_reverse_under_vmap(build):
+    mirror_map = build(D.Polytope([[1.0, 2.0], [-3.0, 0.5], [0.2, -1.0], [-1.0, -1.0]], [2.0, 1.5, 0.8, 1.2]))
+    y = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+
+    def energy(v):
+        return mirror_map.to_primal(v).square().sum()
+
+    nested = torch.func.vmap(torch.func.jacfwd(torch.func.grad(energy)))(y)
+    oracle = torch.stack([torch.autograd.functional.hessian(energy, row) for row in y])
+    assert torch.allclose(nested, oracle, atol=1e-12)

@@ -102,7 +102,9 @@ class SlackSystem:
         eye = self.quadratic * torch.eye(d, dtype=z.dtype, device=z.device)
         top = torch.cat([eye, self.rows.mT], -1).expand(*sigma.shape[:-1], d, d + m)
         bottom = torch.cat([self.rows.expand(*sigma.shape[:-1], m, d), compliance], -1)
-        step = torch.linalg.solve(torch.cat([top, bottom], -2), residual.unsqueeze(-1)).squeeze(-1)
+        # Not linalg.solve: its derivatives are wrong under vmap(jacfwd(grad(...))) (torch 2.13).
+        inverse = torch.linalg.inv(torch.cat([top, bottom], -2))
+        step = (inverse @ residual.unsqueeze(-1)).squeeze(-1)
         return z + step[..., :d], sigma - step[..., d:] / self.power.force_rate(sigma)
 
     def _solve_rows(self, y: Tensor, on_failure: str) -> Tensor:
