@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
-    parser.add_argument("--num", type=int, default=3000, help="samples per setting (default: %(default)s)")
+    parser.add_argument("--num", type=int, default=10_000, help="samples per setting (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
@@ -115,7 +115,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(1)
     # Labels in the proportions of the training data, so that distances compare like with like.
     labels = data.split("train")[1][torch.randint(1500, (options.num,), generator=generator)]
-    steps = 4 if options.quick else 40
+    steps = 4 if options.quick else 25
     print(f"sampling 3 x {options.num} digits ...")
     draws = {
         "unguided": flow.sample(options.num, condition=labels, generator=generator, steps=steps),
