@@ -26,7 +26,7 @@ extensions = [
 exclude_patterns = ["_build", "_extensions", "_templates"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = "mirrorgen"
@@ -59,6 +59,19 @@ def escape_mathematics(app: Sphinx, what: str, name: str, obj: object, options: 
     lines[:] = "".join(pieces).split("\n")
 
 
+def inherited_from_lightning(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out hooks whose only docstring is Lightning's: it refers to pages that are not here."""
+    owner, _, member = getattr(obj, "__qualname__", "").rpartition(".")
+    cls = getattr(sys.modules.get(getattr(obj, "__module__", "")), owner, None)
+    if not isinstance(cls, type) or getattr(obj, "__doc__", None):
+        return None
+    documented = [base for base in cls.__mro__ if getattr(vars(base).get(member), "__doc__", None)]
+    return True if documented and documented[0].__module__.startswith(("lightning", "torch")) else None
+
+
 def setup(app: Sphinx) -> None:
     """Run before napoleon, which adds markup of its own."""
+    app.connect("autodoc-skip-member", inherited_from_lightning)
     app.connect("autodoc-process-docstring", escape_mathematics, priority=400)

@@ -44,8 +44,8 @@ class Measured(SphinxDirective):
         self.env.note_dependency(relative)
         path = Path(absolute)
         if not path.is_file():
-            text = nodes.paragraph("", "No table is stored yet; this command writes it: ")
-            return [text + nodes.literal("", self.options["command"])]
+            words = nodes.Text("No table is stored yet; this command writes it: ")
+            return [nodes.paragraph("", "", words, nodes.literal("", self.options["command"]))]
         comments, rows = read_rows(path)
         for condition in filter(None, self.options.get("where", "").split(",")):
             column, _, value = condition.strip().partition("=")
@@ -68,7 +68,7 @@ def _row(cells: list[str]) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> dict[str, bool | str]:
     """Register the directive."""
     app.add_directive("measured", Measured)
-    return {"parallel_read_safe": True}
+    return {"parallel_read_safe": True, "version": "1"}
