@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mirrorgen.errors import DomainError
+from mirrorgen.errors import DomainError, ShapeError
 
 __all__ = ["DualTransform", "RobustStandardize"]
 
@@ -67,6 +67,8 @@ class RobustStandardize(DualTransform):
 
     @torch.no_grad()
     def fit(self, y: Tensor) -> None:
+        if len(y) == 0:
+            raise ShapeError("fitting needs at least one point")
         values = y.detach().double().sort(0).values
         a = self.tail
         low, middle, high = (_quantile(values, q) for q in (a, 0.5, 1 - a))

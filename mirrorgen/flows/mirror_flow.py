@@ -11,6 +11,7 @@ Source: Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Pr
 Convex Domains" (2025); Lipman et al., "Flow Matching for Generative Modeling" (2023).
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -51,7 +52,7 @@ class MirrorFlow(nn.Module):
 
     Raises:
         ShapeError: If the network's dimension is not the dual dimension.
-        DomainError: If the map's dual is not all of ``R^d``.
+        DomainError: If the map's dual is not all of ``R^d`` or a part is of the wrong kind.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MirrorFlow(nn.Module):
         condition_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        _require(mirror_map, MirrorMap, "mirror_map")
         dim = mirror_map.domain.dual_dim
         if not mirror_map.dual_is_full:
             raise DomainError(
@@ -85,7 +87,10 @@ class MirrorFlow(nn.Module):
         self.coupling = Independent() if coupling is None else coupling
         self.dual_transform = dual_transform
         self.condition_dropout = condition_dropout
+        _require(self.prior, Prior, "prior")
+        _require(self.coupling, Coupling, "coupling")
         if dual_transform is not None:
+            _require(dual_transform, DualTransform, "dual_transform")
             dual_transform.initialize(dim)
 
     def fit_dual_transform(self, x: Tensor) -> None:
@@ -112,8 +117,12 @@ class MirrorFlow(nn.Module):
 
         Raises:
             DomainError: If a point is not strictly inside; the message names the constraint.
+            ShapeError: If ``x`` is no batch of points, or ``condition`` has not one row per point.
         """
-        device = x.device
+        if not isinstance(x, Tensor) or x.ndim != 2 or len(x) == 0:
+            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(f"x must hold at least one point, (n, {self.mirror_map.domain.dim}), got {shape}")
+        device, condition = x.device, self._conditions(condition, len(x))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             u_1 = self.encode(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
             draw = {"generator": generator, "device": device}
@@ -173,9 +182,11 @@ class MirrorFlow(nn.Module):
             ConvergenceError: If the integration diverged or an adaptive method gave up.
         """
         u_0 = self._noise(n, generator)
-        labels = self._conditions(condition, n)
+        labels = self._conditions(condition, n, guidance_scale)
         if not 0 < t_end <= 1:
             raise DomainError(f"t_end must lie in (0, 1], got {t_end}")
+        if batch_size < 1:
+            raise DomainError(f"batch_size must be at least 1, got {batch_size}")
         parts = []
         for start in range(0, n, batch_size):
             rows = slice(start, start + batch_size)
@@ -213,7 +224,9 @@ class MirrorFlow(nn.Module):
         x = torch.where(inside.unsqueeze(-1), x, domain.interior_point().to(x))
         y = self._to_dual(x)
         u_1 = (y if self.dual_transform is None else self.dual_transform(y)).to(x.dtype)
-        field = partial(self._field, condition=self._conditions(condition, len(x)), scale=guidance_scale)
+        field = partial(
+            self._field, condition=self._conditions(condition, len(x), guidance_scale), scale=guidance_scale
+        )
         rate = self._divergence(divergence, u_1, generator)
         u_0, log_det = integrate_with_logdet(field, u_1, 1.0, 0.0, steps=steps, method=method, divergence=rate)
         log_prob = self.prior.log_prob(u_0) + log_det + self._log_det_encode(y, upcast(x)).to(x.dtype)
@@ -237,7 +250,7 @@ class MirrorFlow(nn.Module):
         where the point itself has been rounded.
         """
         u_0 = self._noise(n, generator)
-        field = partial(self._field, condition=self._conditions(condition, n), scale=guidance_scale)
+        field = partial(self._field, condition=self._conditions(condition, n, guidance_scale), scale=guidance_scale)
         rate = self._divergence(divergence, u_0, generator)
         u_1, log_det = integrate_with_logdet(field, u_0, 0.0, 1.0, steps=steps, method=method, divergence=rate)
         y = self._dual(upcast(u_1))
@@ -261,9 +274,11 @@ class MirrorFlow(nn.Module):
         return log_det if self.dual_transform is None else log_det + self.dual_transform.log_det(y)
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        if n < 0:
-            raise DomainError(f"the number of samples must not be negative, got {n}")
+        if not isinstance(n, int) or n < 0:
+            raise DomainError(f"the number of samples must be an integer of at least 0, got {n!r}")
         weight = next(self.net.parameters())
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ShapeError(f"sampling needs weights in float32 or float64, got {weight.dtype}; use .float()")
         return self.prior.sample(
             n, self.mirror_map.domain.dual_dim, generator=generator, dtype=weight.dtype, device=weight.device
         )
@@ -271,11 +286,16 @@ class MirrorFlow(nn.Module):
     def _field(self, t: Tensor, u: Tensor, condition: Tensor | None, scale: float) -> Tensor:
         return self.velocity(u, t, condition, scale)
 
-    def _conditions(self, condition: Tensor | int | None, n: int) -> Tensor | None:
+    def _conditions(self, condition: Tensor | int | None, n: int, guidance_scale: float = 1.0) -> Tensor | None:
+        if not math.isfinite(guidance_scale) or (condition is None and guidance_scale != 1.0):
+            raise DomainError(f"guidance_scale={guidance_scale} must be finite, and needs a condition unless it is 1")
         if condition is None:
             return None
         device = next(self.net.parameters()).device
-        labels = torch.as_tensor(condition, device=device)
+        try:
+            labels = torch.as_tensor(condition, device=device)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"condition must be numbers, one row per sample, got {condition!r:.60}") from error
         labels = labels.expand(n) if labels.ndim == 0 else labels
         if len(labels) != n:
             raise ShapeError(
@@ -289,3 +309,8 @@ class MirrorFlow(nn.Module):
         if name == "hutchinson":
             return partial(divergence_hutchinson, noise=rademacher(u, generator=generator))
         raise DomainError(f"unknown divergence {name!r}; choose 'exact' or 'hutchinson'")
+
+
+def _require(part: object, kind: type, name: str) -> None:
+    if not isinstance(part, kind):
+        raise DomainError(f"{name} must be a {kind.__name__}, got {part!r:.60}")

@@ -61,16 +61,17 @@ class StudentT(Prior):
     Modeling on Convex Domains" (2025); Kotz and Nadarajah, "Multivariate t Distributions" (2004).
 
     Args:
-        df: Degrees of freedom, positive; the prior of the publication has 10.
+        df: Degrees of freedom, positive and at most 1e8; the prior of the publication has 10.
 
     Raises:
-        DomainError: If ``df`` is not a positive number.
+        DomainError: If ``df`` is out of range.
     """
 
     def __init__(self, df: float = 10.0) -> None:
         super().__init__()
-        if not (df > 0 and math.isfinite(df)):
-            raise DomainError(f"df must be positive and finite, got {df}; use Gaussian() for the limit of large df")
+        # Beyond, the difference of log-gammas in the density has lost its digits.
+        if not 0 < df <= 1e8:
+            raise DomainError(f"df must lie in (0, 1e8], got {df}; use Gaussian() for the limit of large df")
         self.df = float(df)
 
     def extra_repr(self) -> str:
@@ -95,4 +96,8 @@ class StudentT(Prior):
         d = z.shape[-1]
         half = 0.5 * (self.df + d)
         constant = math.lgamma(half) - math.lgamma(0.5 * self.df) - 0.5 * d * math.log(self.df * math.pi)
-        return constant - half * torch.log1p(z.square().sum(-1) / self.df)
+        # log(1 + |s|^2) in units of the largest entry: few degrees of freedom give draws whose squares overflow.
+        s = z / math.sqrt(self.df)
+        peak = s.detach().abs().amax(-1).clamp_min(1.0)
+        rest = torch.log(peak.square().reciprocal() + (s / peak.unsqueeze(-1)).square().sum(-1))
+        return constant - half * (rest + 2 * peak.log())

@@ -68,6 +68,8 @@ class Adaptive:
         steps = times.detach().diff()
         if not bool((steps > 0).all() | (steps < 0).all()):
             raise DomainError("an adaptive method needs strictly increasing or strictly decreasing times")
+        if y.numel() == 0:
+            return y.expand(len(times), *y.shape)
         watch = _Watch(f, self, times)
         options: dict[str, Any] = {"norm": watch.error_norm, "step_t": times}
         if self.first_step is not None:

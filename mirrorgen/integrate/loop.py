@@ -110,8 +110,8 @@ def _march(
 
 
 def _grid(y: Tensor, t_0: float | Tensor, t_1: float | Tensor, steps: int) -> Tensor:
-    if steps < 1:
-        raise DomainError(f"the number of steps is at least 1; got steps={steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise DomainError(f"the number of steps is an integer of at least 1; got steps={steps!r}")
     _check_state(y)
     start, end = (torch.as_tensor(t, dtype=y.dtype, device=y.device) for t in (t_0, t_1))
     if start.ndim or end.ndim:
