@@ -1,6 +1,7 @@
 """The programs of the README and of the pages run as printed; what the tables and commands name exists."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from mirrorgen import domains, mirror_maps
+from mirrorgen.sample_cli import parser as sample_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -114,6 +116,24 @@ def test_commands_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = set(re.findall(r"make ([a-z]+) ", README))
     assert {"quickstart", "test"} <= named <= targets
+
+
+def commands() -> list[list[str]]:
+    """The ``mirrorgen`` and ``python`` command lines in the shell blocks of the README and the pages."""
+    pages = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.md"))]
+    blocks = [b for text in pages for b in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)]
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(("mirrorgen ", "python "))]
+
+
+def test_commands_name_files_and_options_that_exist() -> None:
+    found = commands()
+    assert {command[1] for command in found} >= {"fit", "validate", "test", "predict", "sample"}
+    for command in found:
+        named = [ROOT / part for part in command if part.startswith(("configs/", "examples/"))]
+        assert [path for path in named if not path.is_file()] == []
+        if command[1] == "sample":
+            sample_parser().parse_args(command[2:])
 
 
 def test_linked_files_exist() -> None:
