@@ -25,8 +25,9 @@ def learning_rate_factor(
     if schedule == "step":
         return warmup * decay ** (step // decay_every)
     if schedule == "cosine":
-        if total_steps <= warmup_steps:
-            raise DomainError("schedule='cosine' needs trainer.max_steps above warmup_steps: it ends there")
-        progress = max(0, step - warmup_steps) / (total_steps - warmup_steps)
+        if total_steps < 1:
+            raise DomainError("schedule='cosine' needs trainer.max_steps: it ends there")
+        # A run that ends within its warm-up never gets to the cosine.
+        progress = max(0, step - warmup_steps) / max(1, total_steps - warmup_steps)
         return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return warmup

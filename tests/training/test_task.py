@@ -151,6 +151,7 @@ def test_schedules() -> None:
     assert cosine[0] == 1
     assert cosine[5] == pytest.approx(0.5)
     assert cosine[10] == pytest.approx(0)
+    assert factors("cosine", 4, warmup_steps=40) == [k / 40 for k in (1, 2, 3, 4)]
     with pytest.raises(DomainError, match="max_steps"):
         factors("cosine", 1, total_steps=-1)
 
