@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.storage import atomic_write, load
+from mirrorgen.storage import atomic_write, check_writable, load
 
 __all__ = ["run", "write_points"]
 
@@ -49,9 +49,14 @@ def run(args: Sequence[str]) -> Tensor:
     options = parser().parse_args(args)
     if options.num < 1 or options.batch_size < 1:
         raise DomainError("--num and --batch-size must be positive")
+    if not 0 <= options.seed < 2**63:
+        raise DomainError(f"--seed must lie in [0, 2^63), got {options.seed}")
     writer(options.out)
+    check_writable(options.out)
     _check_device(options.device)
     flow = load(options.ckpt, ema=not options.raw_weights, device=options.device)
+    if not callable(getattr(flow, "sample", None)):
+        raise DomainError(f"{options.ckpt} holds a {type(flow).__name__}, which has nothing to sample")
     condition = parse_condition(options.condition, flow.net, options.num)
     with _progress(options.num, options.quiet) as advance:
         points = flow.sample(

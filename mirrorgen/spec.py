@@ -56,11 +56,13 @@ def from_spec(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Any:
         allow: Further package prefixes (each ending with a dot) that may be imported.
 
     Raises:
-        DomainError: If the class lies outside the allow-listed packages or does not exist.
+        DomainError: If the class lies outside the allow-listed packages, does not exist or takes other arguments.
     """
-    path = str(spec["class_path"])
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("init_args") or {}, Mapping):
+        raise DomainError(f"a specification is {{'class_path': ..., 'init_args': {{...}}}}, got {spec!r:.80}")
+    path = str(spec.get("class_path"))
     if path == "torch.Tensor":
-        return torch.tensor(spec["init_args"]["data"], dtype=_dtype(spec["init_args"]["dtype"]))
+        return _tensor(**spec["init_args"])
     prefixes = ALLOWED_PREFIXES + allow
     if not path.startswith(prefixes):
         raise DomainError(f"class_path {path!r} is not allowed; allowed prefixes: {', '.join(prefixes)}")
@@ -72,6 +74,10 @@ def from_spec(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Any:
     if not isinstance(cls, type) or not f"{cls.__module__}.".startswith(prefixes):
         raise DomainError(f"class_path {path!r} is not a class of an allowed package")
     init_args = {k: _decode(v, allow) for k, v in (spec.get("init_args") or {}).items()}
+    try:
+        inspect.signature(cls).bind(*init_args.get("*", ()), **{k: v for k, v in init_args.items() if k != "*"})
+    except TypeError as error:
+        raise DomainError(f"{path} does not take these arguments: {error}; was it saved by another version?") from error
     return cls(*init_args.pop("*", ()), **init_args)
 
 
@@ -99,6 +105,13 @@ def _decode(value: Any, allow: tuple[str, ...]) -> Any:
     if isinstance(value, list | tuple):
         return [_decode(v, allow) for v in value]
     return value
+
+
+def _tensor(data: Any = None, dtype: str = "") -> Tensor:
+    try:
+        return torch.tensor(data, dtype=_dtype(dtype))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DomainError(f"{data!r:.60} is no tensor: {error}") from error
 
 
 def _dtype(name: str) -> torch.dtype:

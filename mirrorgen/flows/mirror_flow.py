@@ -14,6 +14,7 @@ Convex Domains" (2025); Lipman et al., "Flow Matching for Generative Modeling" (
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ class MirrorFlow(nn.Module):
         device, condition = x.device, self._conditions(condition, len(x))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             u_1 = self.encode(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
-            draw = {"generator": generator, "device": device}
+            draw: dict[str, Any] = {"generator": generator, "device": device}
             u_0 = self.prior.sample(len(u_1), u_1.shape[-1], dtype=u_1.dtype, **draw)
             path = linear_path(
                 self.coupling(u_0, u_1, condition, generator),

@@ -1,15 +1,19 @@
-"""One switch for value checks at the doors of the geometry (shapes are always checked)."""
+"""Checks at the doors of the geometry: shapes and dtypes always, values behind one switch."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from mirrorgen.errors import ShapeError
 from mirrorgen.numerics import eager_values
 
-__all__ = ["check_shape", "should_check", "validation"]
+__all__ = ["check_shape", "guard_methods", "should_check", "validation"]
 
 _enabled: ContextVar[bool] = ContextVar("mirrorgen_validation", default=True)
 
@@ -33,9 +37,40 @@ def should_check(*tensors: Tensor) -> bool:
 
 
 def check_shape(x: Tensor, dim: int, name: str) -> None:
-    """Raise ``ShapeError`` unless ``x`` is a floating tensor whose last axis has length ``dim``."""
+    """Raise ``ShapeError`` unless ``x`` is a float32 or float64 tensor whose last axis has length ``dim``."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise ShapeError(f"{name} must be a floating-point tensor of shape (..., {dim}), got {kind}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ShapeError(f"{name} must be float32 or float64, got {x.dtype}: geometry needs their digits; use .float()")
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ShapeError(f"{name} must have shape (..., {dim}), got {tuple(x.shape)}; the last axis holds coordinates")
+
+
+def guard_methods(cls: type, names: Iterable[str], length: Callable[[Any], int]) -> None:
+    """Make the methods that ``cls`` itself defines under ``names`` check the points they are given.
+
+    Base classes call it from ``__init_subclass__``, so that no subclass can forget: a wrong last axis would
+    otherwise broadcast against the data of the object and give a wrong answer in silence.
+
+    Args:
+        cls: The class.
+        names: Methods whose arguments are all points.
+        length: Length of the last axis of the points, from the object.
+    """
+    for name in names:
+        method = vars(cls).get(name)
+        if callable(method):
+            setattr(cls, name, _guarded(method, length))
+
+
+def _guarded(method: Callable, length: Callable[[Any], int]) -> Callable:
+    arguments = list(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def checked(self: Any, *points: Tensor, **named: Tensor) -> Any:
+        for name, point in (*zip(arguments, points, strict=False), *named.items()):
+            check_shape(point, length(self), name)
+        return method(self, *points, **named)
+
+    return checked

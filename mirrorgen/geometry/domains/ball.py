@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.geometry.domains.base import Domain, as_buffer, margin
+from mirrorgen.geometry.domains.base import Domain, as_buffer, margin, require_dim
 from mirrorgen.numerics import upcast
 
 __all__ = ["Ball"]
@@ -28,7 +28,7 @@ class Ball(Domain):
 
     def __init__(self, dim: int, radius: Tensor | float = 1.0, center: Tensor | list | None = None) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = require_dim(dim, 1, "Ball")
         self.register_buffer("radius", as_buffer(radius).clone())
         self.register_buffer(
             "center", torch.zeros(dim, dtype=torch.float64) if center is None else as_buffer(center).clone()

@@ -2,20 +2,32 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from mirrorgen.errors import DomainError
-from mirrorgen.geometry.validation import check_shape, should_check
+from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.validation import check_shape, guard_methods, should_check
 
-__all__ = ["Domain", "DomainConstraint", "as_buffer", "margin"]
+__all__ = ["Domain", "DomainConstraint", "ExactBuffers", "as_buffer", "margin", "require_dim"]
 
 
 def as_buffer(value: Tensor | float | list | tuple) -> Tensor:
     """Constraint data as a float64 tensor: float32 users lose nothing, the sets they describe do not move."""
-    return torch.as_tensor(value, dtype=torch.float64)
+    try:
+        return torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"constraint data must be numbers in rows of equal length, got {value!r:.80}") from error
+
+
+def require_dim(dim: int, least: int, owner: str, symbol: str = "dim") -> int:
+    """``dim`` itself; ``DomainError`` unless it is an integer of at least ``least``."""
+    if not isinstance(dim, int) or dim < least:
+        raise DomainError(f"{owner} needs {symbol} >= {least}, an integer; got {dim!r}")
+    return dim
 
 
 def margin(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
@@ -28,7 +40,24 @@ def margin(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     return (4.0 + math.sqrt(x.shape[-1])) * torch.finfo(x.dtype).eps * size
 
 
-class Domain(nn.Module, ABC):
+class ExactBuffers(nn.Module):
+    """A module whose float64 buffers stay float64 under ``.float()``, ``.half()`` and ``.to(dtype)``; devices change.
+
+    Constraint data rounded to float32 describe another set, and points strictly inside that one may lie outside
+    this one.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def keep(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            narrowed = tensor.dtype == torch.float64 and moved.dtype in (torch.float32, torch.float16, torch.bfloat16)
+            # Accelerators without float64 have to do with what they hold.
+            return tensor.to(moved.device) if narrowed and moved.device.type != "mps" else moved
+
+        return super()._apply(keep, recurse)
+
+
+class Domain(ExactBuffers, ABC):
     """An open convex set with its closure, in the coordinates that users hold.
 
     Points have shape ``(..., dim)``. Data such as bounds are float64 buffers, cast to the dtype of the points
@@ -43,6 +72,11 @@ class Domain(nn.Module, ABC):
     dim: int
     bounded: bool = True
     chart_log_volume: float = 0.0
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        guard_methods(cls, ("slack", "project", "reflect", "pull_inside", "to_chart"), lambda domain: domain.dim)
+        guard_methods(cls, ("from_chart",), lambda domain: domain.dual_dim)
 
     @property
     def dual_dim(self) -> int:
@@ -100,7 +134,7 @@ class Domain(nn.Module, ABC):
         Raises:
             DomainError: If the set is not described by finitely many half-spaces.
         """
-        raise DomainError(f"{self!r} is not described by half-spaces")
+        raise DomainError(f"{self!r} is not described by half-spaces; mirror_maps.default(domain) picks a map for it")
 
     def to_chart(self, x: Tensor) -> Tensor:
         """Isometric coordinates ``(..., dual_dim)`` of points of the affine hull."""

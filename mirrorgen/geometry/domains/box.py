@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.geometry.domains.base import Domain, as_buffer
+from mirrorgen.geometry.domains.base import Domain, as_buffer, require_dim
 
 __all__ = ["Box"]
 
@@ -29,12 +29,11 @@ class Box(Domain):
         self, low: Tensor | float | list = 0.0, high: Tensor | float | list = 1.0, dim: int | None = None
     ) -> None:
         super().__init__()
-        lower, upper = torch.broadcast_tensors(torch.atleast_1d(as_buffer(low)), torch.atleast_1d(as_buffer(high)))
-        self.dim = lower.shape[-1] if dim is None else dim
-        if lower.ndim != 1 or lower.shape[0] not in (1, self.dim):
-            raise ShapeError(
-                f"low and high must be numbers or vectors of length dim, got {tuple(lower.shape)} and dim={dim}"
-            )
+        lower, upper = torch.atleast_1d(as_buffer(low)), torch.atleast_1d(as_buffer(high))
+        self.dim = require_dim(max(len(lower), len(upper)) if dim is None else dim, 1, "Box")
+        if any(bound.shape not in ((1,), (self.dim,)) for bound in (lower, upper)):
+            shapes = f"{tuple(lower.shape)}, {tuple(upper.shape)} and dim={dim}"
+            raise ShapeError(f"low and high must be numbers or vectors of length dim, got {shapes}")
         self.register_buffer("low", lower.expand(self.dim).clone())
         self.register_buffer("high", upper.expand(self.dim).clone())
         if not bool((torch.isfinite(self.low) & torch.isfinite(self.high)).all()):
@@ -44,7 +43,9 @@ class Box(Domain):
             raise DomainError(f"Box has an empty interior: low[{i}]={self.low[i]:g} >= high[{i}]={self.high[i]:g}")
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, low in [{self.low.min():g}, {self.low.max():g}], high in [{self.high.min():g}, {self.high.max():g}]"
+        ends = ((bound.min(), bound.max()) for bound in (self.low, self.high))
+        low, high = (f"[{first:g}, {last:g}]" for first, last in ends)
+        return f"dim={self.dim}, low in {low}, high in {high}"
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.low.to(x.dtype), self.high.to(x.dtype)

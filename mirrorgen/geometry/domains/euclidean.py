@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import DomainError
-from mirrorgen.geometry.domains.base import Domain, as_buffer
+from mirrorgen.geometry.domains.base import Domain, as_buffer, require_dim
 
 __all__ = ["Euclidean"]
 
@@ -24,9 +23,7 @@ class Euclidean(Domain):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise DomainError(f"Euclidean needs dim >= 1, got {dim}")
-        self.dim = dim
+        self.dim = require_dim(dim, 1, "Euclidean")
         self.register_buffer("_center", as_buffer(0.0).repeat(dim), persistent=False)
 
     def extra_repr(self) -> str:

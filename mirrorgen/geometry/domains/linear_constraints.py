@@ -21,7 +21,7 @@ def as_rows(matrix: Tensor | list, vector: Tensor | list, names: tuple[str, str]
     """
     rows = as_buffer(matrix)
     values = torch.atleast_1d(as_buffer(vector)).to(rows.device)
-    if rows.ndim != 2 or values.shape != rows.shape[:1]:
+    if rows.ndim != 2 or rows.shape[1] == 0 or values.shape != rows.shape[:1]:
         raise ShapeError(
             f"{names[0]} must have shape (m, dim) and {names[1]} shape (m,), "
             f"got {tuple(rows.shape)} and {tuple(values.shape)}"

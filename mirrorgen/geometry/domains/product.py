@@ -20,13 +20,14 @@ class Product(Domain):
         domains: The factors, at least one.
 
     Raises:
-        DomainError: If there is no factor.
+        DomainError: If there is no factor or one is no domain.
     """
 
     def __init__(self, *domains: Domain) -> None:
         super().__init__()
-        if not domains:
-            raise DomainError("Product needs at least one domain")
+        strangers = [type(d).__name__ for d in domains if not isinstance(d, Domain)]
+        if strangers or not domains:
+            raise DomainError(f"Product needs at least one domain and only domains, got {strangers or 'none'}")
         self.domains = nn.ModuleList(domains)
         self.dim = sum(d.dim for d in domains)
         self.bounded = all(d.bounded for d in domains)

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import ConvergenceError, DomainError
+from mirrorgen.errors import ConvergenceError
 from mirrorgen.geometry.detached import detached_solve
-from mirrorgen.geometry.domains.base import Domain, margin
+from mirrorgen.geometry.domains.base import Domain, margin, require_dim
 from mirrorgen.numerics import upcast
 
 __all__ = ["PSD"]
@@ -32,9 +32,7 @@ class PSD(Domain):
 
     def __init__(self, n: int) -> None:
         super().__init__()
-        if n < 1:
-            raise DomainError(f"PSD needs n >= 1, got {n}")
-        self.n = n
+        self.n = require_dim(n, 1, "PSD", "n")
         self.dim = n * (n + 1) // 2
         upper = torch.triu_indices(n, n, 1)
         index = torch.diag(torch.arange(n))

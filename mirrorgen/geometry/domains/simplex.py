@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import DomainError
-from mirrorgen.geometry.domains.base import Domain, as_buffer, margin
+from mirrorgen.geometry.domains.base import Domain, as_buffer, margin, require_dim
 from mirrorgen.geometry.domains.billiard import billiard
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
 from mirrorgen.numerics import upcast
@@ -32,9 +31,7 @@ class Simplex(Domain):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 2:
-            raise DomainError(f"Simplex needs dim >= 2, got {dim}: with one coordinate it is a single point")
-        self.dim = dim
+        self.dim = require_dim(dim, 2, "Simplex")
         self.chart_log_volume = 0.5 * math.log(dim)
         self.register_buffer("_center", as_buffer(1.0 / dim).repeat(dim), persistent=False)
 
@@ -84,7 +81,8 @@ class Simplex(Domain):
         ordered = torch.sort(x, -1, descending=True).values
         excess = torch.cumsum(ordered, -1) - 1
         k = torch.arange(1, self.dim + 1, dtype=x.dtype, device=x.device)
-        support = (ordered * k > excess).sum(-1, keepdim=True)
+        # Not finite points have no support; they give NaN.
+        support = (ordered * k > excess).sum(-1, keepdim=True).clamp_min(1)
         return torch.clamp(x - excess.gather(-1, support - 1) / support, min=0)
 
     def reflect(self, x: Tensor, step: Tensor) -> Tensor:

@@ -1,21 +1,22 @@
 """The contract of a Legendre function and what every one of them inherits."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.geometry.domains.base import Domain
+from mirrorgen.geometry.domains.base import Domain, ExactBuffers
 from mirrorgen.geometry.hessian import DenseHessian, DiagonalHessian, HessianOperator
 from mirrorgen.geometry.mirror_maps.newton import newton_inverse
 from mirrorgen.geometry.mirror_maps.transform import MirrorTransform
-from mirrorgen.geometry.validation import check_shape, should_check
+from mirrorgen.geometry.validation import check_shape, guard_methods, should_check
 
 __all__ = ["MirrorMap", "SeparableMap"]
 
 
-class MirrorMap(nn.Module, ABC):
+class MirrorMap(ExactBuffers, ABC):
     """A Legendre function ``phi`` on the interior of ``domain`` and the maps it induces.
 
     Primal points ``x (..., domain.dim)`` are strictly inside; dual points ``y (..., domain.dual_dim)`` are the
@@ -38,6 +39,13 @@ class MirrorMap(nn.Module, ABC):
     def __init__(self, domain: Domain) -> None:
         super().__init__()
         self.domain = domain
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        primal = ("potential", "hessian", "log_det_jacobian", "divergence", "coordinates")
+        dual = ("conjugate", "hessian_dual", "log_det_jacobian_dual", "from_coordinates")
+        guard_methods(cls, primal, lambda mirror_map: mirror_map.domain.dim)
+        guard_methods(cls, dual, lambda mirror_map: mirror_map.domain.dual_dim)
 
     @abstractmethod
     def potential(self, x: Tensor) -> Tensor:

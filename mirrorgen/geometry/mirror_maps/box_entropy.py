@@ -25,6 +25,8 @@ class BoxEntropy(SeparableMap):
         DomainError: If the domain is not a box.
     """
 
+    domain: Box
+
     def __init__(self, domain: Box) -> None:
         require_domain(domain, Box, name="BoxEntropy")
         super().__init__(domain)

@@ -1,6 +1,7 @@
 """The logarithmic barrier of a bounded polyhedral set."""
 
 from mirrorgen.geometry.domains.base import Domain
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.mirror_maps.slack_map import SlackMap
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 
@@ -25,5 +26,6 @@ class LogBarrier(SlackMap):
     """
 
     def __init__(self, domain: Domain, on_failure: str = "raise") -> None:
+        require_domain(domain, Domain, name="LogBarrier")
         domain.halfspaces()
         super().__init__(domain, SlackPower(1.0, 1.0), 0.0, on_failure)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.product import Product
 from mirrorgen.geometry.hessian import BlockHessian, HessianOperator
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
@@ -21,12 +22,15 @@ class ProductMap(MirrorMap):
         maps: The factors, at least one; ``domain`` becomes the ``Product`` of their domains.
 
     Raises:
-        DomainError: If there is no factor.
+        DomainError: If there is no factor or one is no mirror map.
     """
 
     domain: Product
 
     def __init__(self, *maps: MirrorMap) -> None:
+        strangers = [type(m).__name__ for m in maps if not isinstance(m, MirrorMap)]
+        if strangers:
+            raise DomainError(f"ProductMap needs mirror maps, got {strangers}; mirror_maps.default(domain) picks one")
         super().__init__(Product(*(m.domain for m in maps)))
         self.maps = nn.ModuleList(maps)
         self.dual_is_full = all(m.dual_is_full for m in maps)

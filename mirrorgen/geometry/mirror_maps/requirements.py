@@ -8,7 +8,7 @@ from mirrorgen.geometry.domains.base import Domain
 __all__ = ["require_domain", "require_positive"]
 
 
-def require_domain(domain: Domain, *kinds: type[Domain], name: str) -> None:
+def require_domain(domain: Domain, *kinds: type, name: str) -> None:
     """Raise ``DomainError`` unless ``domain`` is of one of ``kinds``."""
     if not isinstance(domain, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)

@@ -1,6 +1,7 @@
 """The entropic map of a bounded polyhedral set."""
 
 from mirrorgen.geometry.domains.base import Domain
+from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.mirror_maps.slack_map import SlackMap
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 
@@ -23,5 +24,6 @@ class SlackEntropy(SlackMap):
     """
 
     def __init__(self, domain: Domain, on_failure: str = "raise") -> None:
+        require_domain(domain, Domain, name="SlackEntropy")
         domain.halfspaces()
         super().__init__(domain, SlackPower(0.0, 1.0), 0.0, on_failure)

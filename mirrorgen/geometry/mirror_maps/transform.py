@@ -27,7 +27,7 @@ class MirrorTransform(Transform):
         super().__init__(cache_size=cache_size)
 
     @property
-    def codomain(self) -> constraints.Constraint:
+    def codomain(self) -> constraints.Constraint:  # type: ignore[override]  # depends on the map
         """The domain of the map as a constraint."""
         return self.mirror_map.domain.constraint
 
