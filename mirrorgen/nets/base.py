@@ -101,6 +101,4 @@ class Net(nn.Module, ABC):
             return torch.where(drop, torch.full_like(condition, self.num_classes), condition)
         if self.condition_dim:
             return torch.where(drop[..., None], torch.full_like(condition, float("nan")), condition)
-        raise ShapeError(
-            "this network takes no condition; build it with num_classes=... or condition_dim=..."
-        )
+        raise ShapeError("this network takes no condition; build it with num_classes=... or condition_dim=...")

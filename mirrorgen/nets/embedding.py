@@ -31,9 +31,7 @@ class TimeEmbedding(nn.Module):
         if size < 2 or size % 2:
             raise ShapeError(f"a time embedding has an even number of features, at least 2; got size={size}")
         if not 0 < min_frequency <= max_frequency:
-            raise DomainError(
-                f"need 0 < min_frequency <= max_frequency; got {min_frequency}, {max_frequency}"
-            )
+            raise DomainError(f"need 0 < min_frequency <= max_frequency; got {min_frequency}, {max_frequency}")
         self.size, self.min_frequency, self.max_frequency = size, min_frequency, max_frequency
         exponents = torch.linspace(math.log(min_frequency), math.log(max_frequency), size // 2)
         self.register_buffer("frequencies", 2 * math.pi * exponents.exp(), persistent=False)
@@ -104,8 +102,7 @@ class ConditionEmbedding(nn.Module):
             return torch.full((), self.num_classes, dtype=torch.long, device=self.table.weight.device)
         if condition.is_floating_point() or condition.shape not in ((), batch):
             raise ShapeError(
-                f"labels are integers of shape {tuple(batch)}; got {condition.dtype} of shape "
-                f"{tuple(condition.shape)}"
+                f"labels are integers of shape {tuple(batch)}; got {condition.dtype} of shape {tuple(condition.shape)}"
             )
         if condition.device.type == "cpu" and eager_values(condition) and condition.numel():
             low, high = int(condition.min()), int(condition.max())

@@ -43,9 +43,7 @@ class MLP(Net):
         self.hidden, self.activation, self.time_embedding = tuple(hidden), activation, time_embedding
         self.embed_time = TimeEmbedding(time_embedding) if time_embedding else None
         widths = (dim + (time_embedding or 1), *hidden)
-        self.layers = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(widths, hidden, strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in zip(widths, hidden, strict=False))
         self.nonlinearity = activation_module(activation)
         self.output = nn.Linear(hidden[-1], dim)
 
