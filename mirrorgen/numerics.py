@@ -19,6 +19,7 @@ __all__ = [
     "saturating_exp",
     "softplus",
     "softplus_inverse",
+    "sqrt1p_square",
     "upcast",
     "xlogx",
     "xlogy",
@@ -87,6 +88,12 @@ def log1p_gap(u: Tensor) -> Tensor:
         series = 1.0 / k - small * series
     large = torch.where(near, torch.ones_like(u), u)
     return torch.where(near, small.square() * series, large - torch.log1p(large))
+
+
+def sqrt1p_square(x: Tensor) -> Tensor:
+    """``sqrt(1 + |x|^2)`` over the last axis, smooth at zero, in units of the largest entry: no square overflows."""
+    peak = x.detach().abs().amax(-1).clamp_min(1.0)
+    return peak * torch.sqrt(peak.reciprocal().square() + (x / peak.unsqueeze(-1)).square().sum(-1))
 
 
 def saturating_exp(y: Tensor) -> Tensor:

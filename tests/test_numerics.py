@@ -96,3 +96,12 @@ def test_values_are_not_read_under_transforms():
     torch.func.grad(lambda x: probe(x).sum())(torch.zeros(2))
     assert seen == [True, False, False]
     assert not numerics.check_finite(torch.tensor([math.nan]))
+
+
+def test_sqrt1p_square_neither_overflows_nor_loses_small_points():
+    x = torch.tensor([[0.0, 0.0], [3e-5, 4e-5], [0.6, 0.8], [3.0, 4.0], [3e200, 4e200]], dtype=torch.float64)
+    expected = torch.tensor([1.0, math.sqrt(1 + 25e-10), math.sqrt(2.0), math.sqrt(26.0), 5e200], dtype=torch.float64)
+    assert torch.allclose(numerics.sqrt1p_square(x), expected, rtol=1e-15, atol=0)
+    point = x[:4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(numerics.sqrt1p_square, point)
+    assert torch.autograd.gradgradcheck(numerics.sqrt1p_square, point)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrorgen.errors import DomainError
+from mirrorgen.numerics import sqrt1p_square
 
 __all__ = ["Gaussian", "Prior", "StudentT"]
 
@@ -96,8 +97,5 @@ class StudentT(Prior):
         d = z.shape[-1]
         half = 0.5 * (self.df + d)
         constant = math.lgamma(half) - math.lgamma(0.5 * self.df) - 0.5 * d * math.log(self.df * math.pi)
-        # log(1 + |s|^2) in units of the largest entry: few degrees of freedom give draws whose squares overflow.
-        s = z / math.sqrt(self.df)
-        peak = s.detach().abs().amax(-1).clamp_min(1.0)
-        rest = torch.log(peak.square().reciprocal() + (s / peak.unsqueeze(-1)).square().sum(-1))
-        return constant - half * (rest + 2 * peak.log())
+        # Few degrees of freedom give draws whose squares overflow.
+        return constant - 2 * half * torch.log(sqrt1p_square(z / math.sqrt(self.df)))

@@ -111,3 +111,26 @@ def test_constraint_data_keep_their_digits_when_a_module_changes_precision():
     assert domain.A.dtype == F64
     x = M.SlackEntropy(domain).to_primal(100 * torch.randn(4096, 2, generator=torch.Generator().manual_seed(0)))
     assert (x.double() @ torch.tensor([3.0, 1.0], dtype=F64) < torch.tensor(0.7, dtype=F64)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("kind", [M.HellingerBall, M.BallLogBarrier])
+def test_dual_points_whose_squares_overflow_still_reach_the_sphere(dtype, kind):
+    domain = D.Ball(2, 2.0, [0.5, -1.0])
+    size = math.sqrt(torch.finfo(dtype).max)
+    y = torch.tensor([[3.0, 4.0], [-5.0, 0.0]], dtype=dtype) * size
+    x = kind(domain).to_primal(y)
+    assert domain.contains(x).all()
+    expected = domain.center + 2.0 * torch.tensor([[0.6, 0.8], [-1.0, 0.0]], dtype=F64)
+    assert torch.allclose(x.double(), expected, rtol=0, atol=1e-5)
+    assert torch.isfinite(kind(domain).conjugate(y)).all()
+    assert torch.isfinite(kind(domain).log_det_jacobian_dual(y)).all()
+
+
+def test_sets_without_a_representable_point_say_so():
+    thin = D.Polytope([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], [1 + 1e-9, -1.0, 1.0, 1.0])
+    for mirror_map in (M.BoxEntropy(D.Box(1.0, 1 + 1e-8)), M.SlackEntropy(thin)):
+        y = torch.zeros(3, mirror_map.domain.dual_dim)
+        with pytest.raises(DomainError, match="float64"):
+            mirror_map.to_primal(y)
+        assert mirror_map.domain.contains(mirror_map.to_primal(y.double())).all()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains.base import Domain, as_buffer, require_dim
+from mirrorgen.geometry.validation import should_check
 
 __all__ = ["Box"]
 
@@ -78,6 +79,11 @@ class Box(Domain):
         tiny = torch.finfo(x.dtype).tiny
         first = torch.maximum(torch.nextafter(low, high), low + tiny)
         last = torch.minimum(torch.nextafter(high, low), high - tiny)
+        room = (low < first) & (first <= last) & (last < high)
+        if should_check(room) and not bool(room.all()):
+            i = int((~room).nonzero()[0])
+            bounds = f"low[{i}]={self.low[i]:.17g} and high[{i}]={self.high[i]:.17g}"
+            raise DomainError(f"no {x.dtype} number lies strictly between {bounds}; use float64, or shift the box")
         return torch.clamp(x, first, last), ((x < first) | (x > last)).any(-1)
 
     def sample_uniform(

@@ -12,6 +12,7 @@ from mirrorgen.geometry.domains.billiard_walk import billiard_walk
 from mirrorgen.geometry.domains.centers import analytic_center, chebyshev_center, recession_direction
 from mirrorgen.geometry.domains.linear_constraints import affine_chart, as_rows, chart_rows, unit_rows
 from mirrorgen.geometry.domains.nearest_point import active_sets, nearest_point
+from mirrorgen.geometry.validation import should_check
 from mirrorgen.numerics import upcast
 
 __all__ = ["Polytope"]
@@ -193,7 +194,10 @@ class Polytope(Domain):
         fraction = torch.where(slack < target, (target - slack) / (full - slack), 0.0).amax(-1, keepdim=True).detach()
         pulled = (wide + fraction * (center - wide)).to(x.dtype)
         inside = (level - upcast(pulled) @ rows.mT > 0).all(-1, keepdim=True)
-        pulled = torch.where(inside, pulled, center.to(x.dtype))
+        kept = center.to(x.dtype)
+        if should_check(kept) and not bool((level - upcast(kept) @ rows.mT > 0).all()):
+            raise DomainError(f"{self!r} is too thin for {x.dtype}: its centre rounds to a point outside; use float64")
+        pulled = torch.where(inside, pulled, kept)
         return torch.where(moved.unsqueeze(-1), pulled, x), moved
 
     def project(self, x: Tensor) -> Tensor:

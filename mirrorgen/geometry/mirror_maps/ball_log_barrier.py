@@ -7,7 +7,7 @@ from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import log1p_gap, upcast
+from mirrorgen.numerics import log1p_gap, sqrt1p_square, upcast
 
 __all__ = ["BallLogBarrier"]
 
@@ -48,7 +48,7 @@ class BallLogBarrier(MirrorMap):
         """``w``, ``R`` and ``s``, smooth at zero."""
         radius = self.domain.radius.to(y.dtype)
         w = radius * y
-        return w, radius, torch.sqrt(1 + w.square().sum(-1))
+        return w, radius, sqrt1p_square(w)
 
     def potential(self, x: Tensor) -> Tensor:
         return -torch.log(self._scaled(x)[2])
@@ -56,7 +56,7 @@ class BallLogBarrier(MirrorMap):
     def conjugate(self, y: Tensor) -> Tensor:
         w, _, s = self._scaled_dual(y)
         # s - 1 without cancellation for small y.
-        excess = w.square().sum(-1) / (1 + s)
+        excess = (w * (w / (1 + s).unsqueeze(-1))).sum(-1)
         return (self.domain.center.to(y.dtype) * y).sum(-1) + excess - torch.log1p(excess / 2)
 
     def hessian(self, x: Tensor) -> HessianOperator:
@@ -95,4 +95,4 @@ class BallLogBarrier(MirrorMap):
 
     def _inverse(self, y: Tensor) -> Tensor:
         w, radius, s = self._scaled_dual(y)
-        return self.domain.center.to(y.dtype) + radius * w / (1 + s).unsqueeze(-1)
+        return self.domain.center.to(y.dtype) + radius * (w / (1 + s).unsqueeze(-1))

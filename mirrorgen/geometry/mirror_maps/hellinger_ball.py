@@ -7,7 +7,7 @@ from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.numerics import upcast
+from mirrorgen.numerics import sqrt1p_square, upcast
 
 __all__ = ["HellingerBall"]
 
@@ -51,7 +51,7 @@ class HellingerBall(MirrorMap):
 
     def conjugate(self, y: Tensor) -> Tensor:
         center, radius = self.domain.center.to(y.dtype), self.domain.radius.to(y.dtype)
-        return (center * y).sum(-1) + radius * _root(y)
+        return (center * y).sum(-1) + radius * sqrt1p_square(y)
 
     def hessian(self, x: Tensor) -> HessianOperator:
         u, height = self._centered(x)
@@ -59,7 +59,7 @@ class HellingerBall(MirrorMap):
         return RankOneHessian(weight.unsqueeze(-1).expand_as(u), u * weight.unsqueeze(-1), weight)
 
     def hessian_dual(self, y: Tensor) -> HessianOperator:
-        weight = _root(y) / self.domain.radius.to(y.dtype)
+        weight = sqrt1p_square(y) / self.domain.radius.to(y.dtype)
         return RankOneHessian(weight.unsqueeze(-1).expand_as(y), y, weight)
 
     def log_det_jacobian(self, x: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ class HellingerBall(MirrorMap):
 
     def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
         """``(d + 2) log(1 + |y|^2) / 2 - d log R``."""
-        return (self.domain.dim + 2) * torch.log(_root(y)) - self.domain.dim * torch.log(self.domain.radius.to(y.dtype))
+        dim, radius = self.domain.dim, self.domain.radius.to(y.dtype)
+        return (dim + 2) * torch.log(sqrt1p_square(y)) - dim * torch.log(radius)
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``((h_p - h_q)^2 + |p - q|^2) / (2 h_q)`` with heights ``h = sqrt(R^2 - |x-c|^2)``."""
@@ -84,9 +85,4 @@ class HellingerBall(MirrorMap):
 
     def _inverse(self, y: Tensor) -> Tensor:
         center, radius = self.domain.center.to(y.dtype), self.domain.radius.to(y.dtype)
-        return center + radius * y / _root(y).unsqueeze(-1)
-
-
-def _root(y: Tensor) -> Tensor:
-    """``sqrt(1 + |y|^2)``, smooth at zero."""
-    return torch.sqrt(1 + y.square().sum(-1))
+        return center + radius * (y / sqrt1p_square(y).unsqueeze(-1))
