@@ -25,7 +25,8 @@ def to_spec(obj: object) -> dict[str, Any]:
     """Describe ``obj`` as plain data: its class and its constructor arguments.
 
     Args:
-        obj: A component whose constructor arguments are attributes of the same name.
+        obj: A component whose constructor arguments are attributes of the same name, of this package or, with
+            ``allow=`` when it is read again, of yours.
 
     Returns:
         ``{"class_path": ..., "init_args": {...}}`` made of dicts, lists, strings and numbers only.
@@ -40,6 +41,8 @@ def to_spec(obj: object) -> dict[str, Any]:
     for name, parameter in inspect.signature(cls.__init__).parameters.items() if own else ():
         if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
+        if not hasattr(obj, name):
+            raise TypeError(f"{cls.__name__} must keep its constructor argument {name!r} as an attribute of that name")
         value = getattr(obj, name)
         if parameter.kind is parameter.VAR_POSITIONAL:
             init_args["*"] = [_encode(v) for v in value]
@@ -92,9 +95,11 @@ def _encode(value: object) -> Any:
         return [_encode(v) for v in value]
     if isinstance(value, Mapping):
         return {str(k): _encode(v) for k, v in value.items()}
-    if type(value).__module__.startswith(ALLOWED_PREFIXES):
+    if isinstance(value, torch.nn.Module) or type(value).__module__.startswith(ALLOWED_PREFIXES):
         return to_spec(value)
-    raise TypeError(f"{type(value).__name__} has no plain-data form; pass numbers, tensors or mirrorgen objects")
+    raise TypeError(
+        f"{type(value).__name__} has no plain-data form; pass numbers, tensors, modules or mirrorgen objects"
+    )
 
 
 def _decode(value: Any, allow: tuple[str, ...]) -> Any:

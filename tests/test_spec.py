@@ -8,6 +8,8 @@ import yaml
 
 from mirrorgen import domains, mirror_maps
 from mirrorgen.errors import DomainError
+from mirrorgen.flows import MirrorFlow
+from mirrorgen.nets import MLP
 from mirrorgen.spec import from_spec, to_spec
 
 
@@ -55,3 +57,28 @@ def test_objects_without_plain_form_are_refused():
 
     with pytest.raises(TypeError, match="plain-data"):
         to_spec(Holder(object()))
+
+
+class OwnNet(MLP):
+    """A user's network."""
+
+    def __init__(self, dim, gain=2.0):
+        super().__init__(dim, hidden=(8,))
+        self.gain = gain
+
+
+class Forgetful(MLP):
+    """A user's network that does not keep its argument."""
+
+    def __init__(self, size):
+        super().__init__(size)
+
+
+def test_own_networks_are_described_and_need_permission_to_load():
+    flow = MirrorFlow(mirror_maps.BoxEntropy(domains.Box(0.0, 1.0, dim=2)), OwnNet(2, gain=3.0))
+    spec = to_spec(flow)
+    with pytest.raises(DomainError, match="not allowed"):
+        from_spec(spec)
+    assert from_spec(spec, allow=(f"{OwnNet.__module__}.",)).net.gain == 3.0
+    with pytest.raises(TypeError, match="'size'"):
+        to_spec(Forgetful(2))
