@@ -81,6 +81,8 @@ class CommandLine(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertising)
+        # Lightning calls a torch function under its old name; nothing a user could act on.
+        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning)
         super().__init__(
             LightningModule,
             LightningDataModule,
