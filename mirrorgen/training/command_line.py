@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import logging
 import re
+import warnings
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
