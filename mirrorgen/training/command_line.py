@@ -4,8 +4,8 @@ import difflib
 import importlib.util
 import logging
 import re
-import warnings
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
