@@ -61,7 +61,7 @@ def measure(data: Digits, draws: dict[str, Tensor], labels: Tensor) -> dict[str,
         },
         "classifier_agreement": {
             "held-out digits": agreement(x, y, held_out, held_out_y),
-            **{name: agreement(x, y, s, labels) for name, s in asked.items()},
+            **{name: agreement(x, y, s, labels[: len(s)]) for name, s in asked.items()},
         },
     }
 
@@ -72,17 +72,18 @@ def draw(data: Digits, generated: Tensor, labels: Tensor, path: Path) -> None:
     from matplotlib.figure import Figure
 
     x, y = data.points("test"), data.split("test")[1]
-    figure = Figure(figsize=(10.4, 5.4), layout="constrained")
+    figure = Figure(figsize=(10.4, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, (title, images, classes) in zip(
         figure.subfigures(1, 2), (("held-out digits", x, y), ("generated", generated, labels)), strict=True
     ):
         panel.suptitle(title)
-        rows = torch.cat([torch.cat(list(images[classes == k][:10].view(-1, 8, 8)), 1) for k in range(10)])
+        padded = torch.nn.functional.pad(images.view(-1, 8, 8), (1, 1, 2, 2))
+        rows = torch.cat([torch.cat(list(padded[classes == k][:10]), 1) for k in range(10)])
         axis = panel.subplots()
-        axis.imshow(rows.numpy(), cmap="gray_r", vmin=0, vmax=1)
+        axis.imshow(rows.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="equal")
         axis.set_xticks([])
-        axis.set_yticks([8 * k + 3.5 for k in range(10)], [str(k) for k in range(10)])
+        axis.set_yticks([12 * k + 5.5 for k in range(10)], [str(k) for k in range(10)])
         axis.set_ylabel("class")
     figure.savefig(path, dpi=150)
 
@@ -103,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
-    parser.add_argument("--num", type=int, default=10_000, help="samples per setting (default: %(default)s)")
+    parser.add_argument("--num", type=int, default=10_000, help="unguided samples (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
@@ -116,13 +117,14 @@ def main() -> None:
     # Labels in the proportions of the training data, so that distances compare like with like.
     labels = data.split("train")[1][torch.randint(1500, (options.num,), generator=generator)]
     steps = 4 if options.quick else 25
-    print(f"sampling 3 x {options.num} digits ...")
+    print(f"sampling {options.num} digits unguided, {options.num // 4} guided, {options.num // 2} of no class ...")
+    few = options.num // 4
     draws = {
         "unguided": flow.sample(options.num, condition=labels, generator=generator, steps=steps),
         "guidance weight 1": flow.sample(
-            options.num, condition=labels, guidance_scale=2.0, generator=generator, steps=steps
+            few, condition=labels[:few], guidance_scale=2.0, generator=generator, steps=steps
         ),
-        "unconditional": flow.sample(options.num, generator=generator, steps=steps),
+        "unconditional": flow.sample(options.num // 2, generator=generator, steps=steps),
     }
     sampled = time.perf_counter()
 
