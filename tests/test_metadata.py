@@ -87,9 +87,7 @@ def test_citation_check_misses_no_required_key() -> None:
 def test_version_is_stated_once() -> None:
     assert "version" in PROJECT["dynamic"]
     assert str(read_citation()["version"]) == __version__
-    assert re.search(
-        rf"^## .*{re.escape(__version__)}", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE
-    )
+    assert re.search(rf"^## .*{re.escape(__version__)}", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
 
 
 def test_constraints_pin_exact_public_versions() -> None:

@@ -36,7 +36,14 @@ def test_defaults_are_left_out_and_nested_objects_described():
 
 @pytest.mark.parametrize(
     "path",
-    ["os.system", "builtins.eval", "mirrorgen.spec.importlib", "mirrorgen.numerics.torch", "mirrorgen.nosuch.Thing", "mirrorgen"],
+    [
+        "os.system",
+        "builtins.eval",
+        "mirrorgen.spec.importlib",
+        "mirrorgen.numerics.torch",
+        "mirrorgen.nosuch.Thing",
+        "mirrorgen",
+    ],
 )
 def test_foreign_and_missing_classes_are_refused(path):
     with pytest.raises(DomainError):

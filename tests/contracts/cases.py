@@ -28,7 +28,10 @@ DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "polyhedron": lambda: D.Polytope([[-1.0, 0.2, 0.0], [0.1, -1.0, 0.3]], [0.5, 1.0]),
     "polytope_with_equality": lambda: D.Polytope(
         [[-1.0, 0.0, 0.0, 0.0], [0.0, -2.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.5], [1.0, 1.0, 0.0, -1.0]],
-        [0.0, 0.0, 0.5, 1.0], [[1.0, 2.0, 1.0, 1.0]], [1.5]),
+        [0.0, 0.0, 0.5, 1.0],
+        [[1.0, 2.0, 1.0, 1.0]],
+        [1.5],
+    ),
 }
 
 MAPS: dict[str, Callable[[], M.MirrorMap]] = {
