@@ -13,16 +13,16 @@ def test_untrained_it_is_the_exact_velocity_between_centred_gaussians(noise_std,
     # ResidualMLP starts at zero, so only the linear part is left: E[x_1 - x_0 | x_t] of independent Gaussians.
     net = Preconditioned(ResidualMLP(3, width=16, depth=1), data_std, noise_std).double()
     generator = torch.Generator().manual_seed(0)
-    x_0 = noise_std * torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
-    x_1 = data_std * torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
+    x_0 = noise_std * torch.randn(100_000, 3, generator=generator, dtype=torch.float64)
+    x_1 = data_std * torch.randn(100_000, 3, generator=generator, dtype=torch.float64)
     for t in (0.0, 0.3, 1.0):
         x_t = (1 - t) * x_0 + t * x_1
         error = x_1 - x_0 - net(x_t, t)
         # The residual of a conditional expectation is uncorrelated with the condition ...
-        assert abs((error * x_t).mean() / (error.std() * x_t.std())) < 3e-3
+        assert abs((error * x_t).mean() / (error.std() * x_t.std())) < 6e-3
         # ... and its deviation is the scale that the network's output is multiplied by.
         variance = ((1 - t) * noise_std) ** 2 + (t * data_std) ** 2
-        assert error.std().item() == pytest.approx(noise_std * data_std / variance**0.5, rel=5e-3)
+        assert error.std().item() == pytest.approx(noise_std * data_std / variance**0.5, rel=1e-2)
 
 
 def test_the_network_sees_inputs_of_unit_deviation():
