@@ -211,6 +211,9 @@ class MirrorFlow(nn.Module):
     ) -> Tensor:
         """Log-density ``(n,)`` in the measure of the domain, by integrating back to the prior; differentiable.
 
+        A float32 point within rounding of the boundary has lost its slack, and its density the digits that depend on
+        it; ``sample_and_log_prob`` evaluates them at the dual point.
+
         Args:
             x: Points ``(n, dim)``; where they are not strictly inside (NaN included) the result is ``-inf``.
             condition: As in ``sample``.
