@@ -1,6 +1,8 @@
 """Every example runs."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,19 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
             near = lines[:, 3]
             y = panel.mirror_map.to_dual(panel.mirror_map.domain.from_chart(near))
             torch.testing.assert_close(y[:, coordinate], panel.levels, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "written"),
+    [
+        ("quickstart/run.py", ["--num", "40"], ["digits.png", "metrics.json", "metrics.csv", "samples.safetensors"]),
+        ("feasibility/run.py", [], ["feasibility.csv"]),
+        ("mirror_flow_matching/polytope10.py", ["--seeds", "3", "--runs", "runs"], ["polytope10.csv"]),
+    ],
+)
+def test_studies_run(script, arguments, written, tmp_path):
+    command = [sys.executable, str(EXAMPLES / script), "--quick", "--out", str(tmp_path / "out"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in written:
+        assert (tmp_path / "out" / name).stat().st_size > 0

@@ -79,10 +79,12 @@ def draw(data: Digits, generated: Tensor, labels: Tensor, path: Path) -> None:
         figure.subfigures(1, 2), (("held-out digits", x, y), ("generated", generated, labels)), strict=True
     ):
         panel.suptitle(title)
-        padded = torch.nn.functional.pad(images.view(-1, 8, 8), (1, 1, 2, 2))
-        rows = torch.cat([torch.cat(list(padded[classes == k][:10]), 1) for k in range(10)])
+        rows = torch.zeros(10, 10, 12, 10)
+        for k in range(10):
+            of_class = images[classes == k][:10].view(-1, 8, 8)
+            rows[k, : len(of_class)] = torch.nn.functional.pad(of_class, (1, 1, 2, 2))
         axis = panel.subplots()
-        axis.imshow(rows.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="equal")
+        axis.imshow(rows.transpose(1, 2).reshape(120, 100).numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="equal")
         axis.set_xticks([])
         axis.set_yticks([12 * k + 5.5 for k in range(10)], [str(k) for k in range(10)])
         axis.set_ylabel("class")
