@@ -22,8 +22,8 @@ class RegularizedBarrier(SlackMap):
     each with the quadratic term. The latter is the limit ``kappa -> 0`` of ``weight / kappa``, up to a constant shift
     of the dual; at fixed weight the limit is the shifted identity.
 
-    Source: Y. Guan, K. Balasubramanian, S. Ma, "Mirror Flow Matching with Heavy-Tailed Priors for Generative
-    Modeling on Convex Domains", 2025.
+    Source: Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Priors for Generative
+    Modeling on Convex Domains" (2025).
 
     Args:
         domain: A ball or a set that has ``halfspaces``, bounded or not.
