@@ -1,6 +1,6 @@
 """Train Mirror Flow Matching on handwritten digits, sample, draw and measure: the main job from one command.
 
-    python examples/quickstart/run.py [--quick] [--out DIR]
+    python examples/quickstart/run.py [--quick] [--seed 0] [--out DIR]
 
 Trains the class-conditional flow of ``configs/flow/digits.yaml`` through the command-line interface, draws digits of
 every class that lie strictly inside ``Box(0, 1)^64``, and writes to ``DIR``:
@@ -31,10 +31,11 @@ SMOKE = Path(__file__).parents[2] / "configs" / "overlays" / "smoke.yaml"
 NEAR_ZERO = 0.01
 
 
-def train(out: Path, quick: bool) -> mg.flows.MirrorFlow:
+def train(out: Path, quick: bool, seed: int) -> mg.flows.MirrorFlow:
     """Run ``mirrorgen fit`` and load the averaged weights from its last checkpoint."""
     overlay = ["--config", str(SMOKE)] if quick else []
-    command = mirrorgen_main(["fit", "--config", str(CONFIG), *overlay, "--run_dir", str(out), "--name", "train"])
+    named = ["--run_dir", str(out), "--name", "train", "--seed_everything", str(seed)]
+    command = mirrorgen_main(["fit", "--config", str(CONFIG), *overlay, *named])
     return mg.load(Path(command.trainer.log_dir) / "checkpoints" / "last.ckpt")
 
 
@@ -114,12 +115,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: %(default)s)")
     parser.add_argument("--num", type=int, default=10_000, help="unguided samples (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
     began = time.perf_counter()
-    flow = train(options.out, options.quick)
+    flow = train(options.out, options.quick, options.seed)
     trained = time.perf_counter()
 
     data = Digits()
