@@ -1,6 +1,6 @@
 """``python -m mirrorgen``."""
 
-from mirrorgen.cli import main
+from mirrorgen.cli import console
 
 if __name__ == "__main__":
-    main()
+    console()

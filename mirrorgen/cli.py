@@ -8,7 +8,7 @@ from typing import Any
 from mirrorgen._version import __version__
 from mirrorgen.errors import MirrorgenError
 
-__all__ = ["main"]
+__all__ = ["console", "main"]
 
 USAGE = """usage: mirrorgen COMMAND [options]
 
@@ -57,6 +57,11 @@ def main(args: Sequence[str] | None = None) -> Any:
         raise SystemExit(2) from error
 
 
+def console() -> None:
+    """The ``mirrorgen`` command: ``main`` without its value, which a shell would take for an error."""
+    main()
+
+
 def _sample(argv: list[str]) -> Any:
     from mirrorgen.sample_cli import run
 
@@ -81,4 +86,4 @@ def _own(error: BaseException | None) -> MirrorgenError | None:
 
 
 if __name__ == "__main__":
-    main()
+    console()

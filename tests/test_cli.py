@@ -57,6 +57,16 @@ def test_help_and_version(capsys: pytest.CaptureFixture) -> None:
         assert "usage: mirrorgen" in capsys.readouterr().out
 
 
+def test_installed_command_ends_with_status_zero(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "points.npy"
+    command = Path(sys.executable).parent / "mirrorgen"
+    options = ["--ckpt", model, "--num", "5", "--steps", "2", "--out", str(out)]
+    done = subprocess.run([str(command), "sample", *options], capture_output=True, text=True, timeout=300)
+    # The value of main would be printed, and count as a failure, if the command returned it.
+    assert (done.returncode, done.stderr) == (0, "")
+    assert np.load(out).shape == (5, 3)
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture) -> None:
     assert "unknown command 'fitt'" in failing(capsys, "fitt")
 
