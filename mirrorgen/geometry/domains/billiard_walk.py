@@ -23,7 +23,8 @@ def billiard_walk(A: Tensor, b: Tensor, center: Tensor, n: int, generator: torch
     law exactly (Gryazina and Polyak, "Random sampling: billiard walk algorithm", 2014), in coordinates where
     the log barrier's Hessian at the centre is the identity, so that thin sets mix like round ones. The walk starts
     at the centre; after 20 paths the bias of second moments was below the sampling error on cubes and simplices, of
-    20,000 points up to dimension 20 and of 4,000 points at dimension 40; on simplices hit-and-run needs about 4 k^2 steps.
+    20,000 points up to dimension 20 and of 4,000 points at dimension 40. On simplices hit-and-run needs about
+    4 k^2 steps.
 
     Args:
         A: Unit rows ``(m, k)`` of a bounded set.
