@@ -10,7 +10,7 @@ from mirrorgen._version import __version__
 from mirrorgen.geometry import domains, mirror_maps, validation
 
 if TYPE_CHECKING:
-    from mirrorgen import data, flows, integrate, metrics, nets, training
+    from mirrorgen import data, flows, integrate, metrics, nets, samplers, targets, training
     from mirrorgen.geometry.bregman import bregman_divergence
     from mirrorgen.storage import load, save
 
@@ -25,12 +25,14 @@ __all__ = [
     "metrics",
     "mirror_maps",
     "nets",
+    "samplers",
     "save",
+    "targets",
     "training",
     "validation",
 ]
 
-_MODULES = frozenset({"data", "flows", "integrate", "metrics", "nets", "training"})
+_MODULES = frozenset({"data", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training"})
 _OBJECTS = {
     "bregman_divergence": "mirrorgen.geometry.bregman",
     "load": "mirrorgen.storage",

@@ -9,6 +9,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.base import Domain, ExactBuffers
 from mirrorgen.geometry.hessian import DenseHessian, DiagonalHessian, HessianOperator
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry
 from mirrorgen.geometry.mirror_maps.newton import newton_inverse
 from mirrorgen.geometry.mirror_maps.transform import MirrorTransform
 from mirrorgen.geometry.validation import check_shape, guard_methods, should_check
@@ -42,8 +43,10 @@ class MirrorMap(ExactBuffers, ABC):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        primal = ("potential", "hessian", "log_det_jacobian", "divergence", "coordinates")
-        dual = ("conjugate", "hessian_dual", "log_det_jacobian_dual", "from_coordinates")
+        primal = ("potential", "hessian", "log_det_jacobian", "divergence", "coordinates", "pull_back")
+        dual = (
+            "conjugate", "hessian_dual", "log_det_jacobian_dual", "log_det_gradient_dual", "from_coordinates",
+        )  # fmt: skip
         guard_methods(cls, primal, lambda mirror_map: mirror_map.domain.dim)
         guard_methods(cls, dual, lambda mirror_map: mirror_map.domain.dual_dim)
 
@@ -101,6 +104,23 @@ class MirrorMap(ExactBuffers, ABC):
         """``log_det_jacobian`` at ``to_primal(y)``, accurate where ``x`` has lost its distance to the boundary."""
         return self.hessian_dual(y).logdet() + self.log_coordinate_volume
 
+    def log_det_gradient_dual(self, y: Tensor) -> Tensor:
+        """``grad_y log_det_jacobian_dual``, ``(..., dual_dim)``.
+
+        Minus the divergence ``div H^-1`` at ``to_primal(y)``: the drift that keeps the law of a diffusion of metric
+        ``H`` and the extra term of mirrored Stein operators. By autograd unless a closed form is known.
+        """
+        return torch.func.grad(lambda w: self.log_det_jacobian_dual(w).sum())(y)
+
+    def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
+        """The map at dual points ``y (..., dual_dim)``, for samplers: one inverse and no checks of values.
+
+        Args:
+            y: Dual points.
+            start: The ``start`` of the geometry at a nearby ``y``, which iterative inverses begin with.
+        """
+        return LocalGeometry(self, y, self.domain.pull_inside(self._inverse(y))[0])
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``D(p, q) = phi(p) - phi(q) - <grad phi(q), p - q>``, shape ``(...)``.
 
@@ -121,6 +141,13 @@ class MirrorMap(ExactBuffers, ABC):
     def from_coordinates(self, z: Tensor) -> Tensor:
         """Inverse of ``coordinates``."""
         return self.domain.from_chart(z)
+
+    def pull_back(self, g: Tensor) -> Tensor:
+        """The gradient in ``coordinates`` ``(..., dual_dim)`` of a function with gradient ``g (..., dim)`` in ``x``."""
+        if self.domain.dual_dim == self.domain.dim:
+            return g
+        # The chart is an isometry: the transpose of its inverse is its own linear part.
+        return self.domain.to_chart(g) - self.domain.to_chart(torch.zeros_like(g))
 
     def dual_contains(self, y: Tensor) -> Tensor:
         """Whether ``y`` lies in ``dom phi*``, a bool tensor ``(...)``; NaN and infinity do not."""

@@ -62,6 +62,10 @@ class BoxEntropy(SeparableMap):
         low, high = self._bounds(y)
         return (softplus(y) + softplus(-y) - torch.log(high - low)).sum(-1)
 
+    def log_det_gradient_dual(self, y: Tensor) -> Tensor:
+        """``sigmoid(y) - sigmoid(-y) = tanh(y / 2)``."""
+        return torch.tanh(0.5 * y)
+
     def _curvature_dual(self, y: Tensor) -> Tensor:
         low, high = self._bounds(y)
         return 1 / ((high - low) * torch.sigmoid(y) * torch.sigmoid(-y))

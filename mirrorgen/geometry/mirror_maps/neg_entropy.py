@@ -57,6 +57,10 @@ class NegEntropy(SeparableMap):
     def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
         return -y.sum(-1)
 
+    def log_det_gradient_dual(self, y: Tensor) -> Tensor:
+        """Minus one in every coordinate."""
+        return -torch.ones_like(y)
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum p log(p / q) - p + q`` in its cancellation-free form."""
         return entropy_gap(p, q).sum(-1)

@@ -73,6 +73,9 @@ class ProductMap(MirrorMap):
     def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
         return _total(self._dual(lambda m, p: m.log_det_jacobian_dual(p), y))
 
+    def log_det_gradient_dual(self, y: Tensor) -> Tensor:
+        return torch.cat(self._dual(lambda m, p: m.log_det_gradient_dual(p), y), -1)
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         return _total(self._primal(lambda m, a, b: m.divergence(a, b), p, q))
 
@@ -82,6 +85,9 @@ class ProductMap(MirrorMap):
 
     def coordinates(self, x: Tensor) -> Tensor:
         return torch.cat(self._primal(lambda m, p: m.coordinates(p), x), -1)
+
+    def pull_back(self, g: Tensor) -> Tensor:
+        return torch.cat(self._primal(lambda m, p: m.pull_back(p), g), -1)
 
     def from_coordinates(self, z: Tensor) -> Tensor:
         return torch.cat(self._dual(lambda m, p: m.from_coordinates(p), z), -1)

@@ -76,6 +76,11 @@ class SimplexEntropy(MirrorMap):
         """``-sum log_softmax(u)``, exact where coordinates of ``x`` underflow."""
         return -torch.log_softmax(self._logits(y), -1).sum(-1) + self._log_det_offset
 
+    def log_det_gradient_dual(self, y: Tensor) -> Tensor:
+        """``K V^T softmax(u)`` (ilr), ``K softmax(u)_i - 1`` (alr)."""
+        x = torch.softmax(self._logits(y), -1)
+        return x.shape[-1] * to_helmert(x) if self.chart == "ilr" else x.shape[-1] * x[..., :-1] - 1
+
     @property
     def _log_det_offset(self) -> float:
         # log det of V^T diag(1/x) V is -sum log x - log K on the simplex.
@@ -99,6 +104,9 @@ class SimplexEntropy(MirrorMap):
         if self.chart == "ilr":
             return self.domain.from_chart(z)
         return torch.cat([z, 1 - z.sum(-1, keepdim=True)], -1)
+
+    def pull_back(self, g: Tensor) -> Tensor:
+        return to_helmert(g) if self.chart == "ilr" else g[..., :-1] - g[..., -1:]
 
     def _gradient(self, x: Tensor) -> Tensor:
         logs = x.log()

@@ -1,0 +1,78 @@
+"""Log-densities with their gradients, on the domain and carried to the dual."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry
+
+__all__ = ["DualPoint", "LogDensity", "MirroredDensity", "value_and_score"]
+
+LogDensity = Callable[[Tensor], Tensor]
+"""``log_density(x)``: unnormalised, points ``(chains, dim)`` to values ``(chains,)``. An attribute ``score``, a callable
+from points to ``grad log_density (chains, dim)``, replaces autograd."""
+
+
+def value_and_score(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``log_density(x) (chains,)`` and its gradient ``(chains, dim)``, detached."""
+    score = getattr(log_density, "score", None)
+    if score is not None:
+        return log_density(x), score(x)
+
+    def total(points: Tensor) -> tuple[Tensor, Tensor]:
+        values = log_density(points)
+        return values.sum(), values
+
+    gradient, values = torch.func.grad(total, has_aux=True)(x)
+    return values, gradient
+
+
+class DualPoint(NamedTuple):
+    """A point and what a gradient-based kernel in the dual keeps of it.
+
+    Attributes:
+        y: Dual points ``(chains, dual_dim)``.
+        x: ``grad phi*(y)`` ``(chains, dim)``.
+        log_density: ``log_density(x)`` ``(chains,)``.
+        log_mirrored: Log-density of ``y`` ``(chains,)``.
+        gradient: ``grad_y log_mirrored`` ``(chains, dual_dim)``.
+        start: Where the next inverse near ``y`` starts, ``(chains, k)``, or None for closed forms.
+    """
+
+    y: Tensor
+    x: Tensor
+    log_density: Tensor
+    log_mirrored: Tensor
+    gradient: Tensor
+    start: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class MirroredDensity:
+    """The density of ``y = grad phi(x)`` when ``x`` has density ``exp(log_density)``.
+
+    ``log p_dual(y) = log_density(x) - log det H(x)`` with ``x = grad phi*(y)`` and
+    ``grad_y log p_dual = H(x)^-1 grad log_density(x) - grad_y log det H``.
+
+    Args:
+        log_density: Unnormalised log-density on the domain.
+        mirror_map: The map, with ``dual_is_full``.
+    """
+
+    log_density: LogDensity
+    mirror_map: MirrorMap
+
+    def at(self, y: Tensor, start: Tensor | None = None) -> DualPoint:
+        """Values and gradient at ``y (chains, dual_dim)``."""
+        local = self.mirror_map.local(y, start)
+        value, score = value_and_score(self.log_density, local.x)
+        gradient = self.gradient(local, score)
+        return DualPoint(y, local.x, value, value - local.log_det, gradient, local.start)
+
+    def gradient(self, local: LocalGeometry, score: Tensor) -> Tensor:
+        """``grad_y log p_dual`` from the geometry and ``grad log_density (chains, dim)``."""
+        return local.hessian.solve(self.mirror_map.pull_back(score)) - local.log_det_gradient
