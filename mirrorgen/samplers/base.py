@@ -146,4 +146,4 @@ def choose(accepted: Tensor, proposal: StateT, state: StateT) -> StateT:
             return None
         return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return type(state)(*map(pick, proposal, state))
+    return type(state)(*[pick(new, old) for new, old in zip(proposal, state, strict=True)])

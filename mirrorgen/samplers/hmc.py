@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
@@ -28,6 +27,7 @@ def apply_scale(scale: Tensor | None, v: Tensor, transpose: bool = False) -> Ten
     """``S v`` or ``S^T v`` of a scale: None (identity), a diagonal ``(d,)`` or a matrix ``(d, d)``."""
     if scale is None:
         return v
+    scale = scale.to(v)
     if scale.ndim == 1:
         return scale * v
     return v @ (scale if transpose else scale.mT)
