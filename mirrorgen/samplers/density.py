@@ -8,20 +8,25 @@ import torch
 from torch import Tensor
 
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
-from mirrorgen.geometry.mirror_maps.local import LocalGeometry
 
-__all__ = ["DualPoint", "LogDensity", "MirroredDensity", "value_and_score"]
+__all__ = ["DualPoint", "LogDensity", "MirroredDensity", "score", "value_and_score"]
 
 LogDensity = Callable[[Tensor], Tensor]
 """``log_density(x)``: unnormalised, points ``(chains, dim)`` to values ``(chains,)``. An attribute ``score``, a callable
 from points to ``grad log_density (chains, dim)``, replaces autograd."""
 
 
+def score(log_density: LogDensity, x: Tensor) -> Tensor:
+    """``grad log_density (chains, dim)``, detached."""
+    known = getattr(log_density, "score", None)
+    return known(x) if known is not None else torch.func.grad(lambda points: log_density(points).sum())(x)
+
+
 def value_and_score(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
     """``log_density(x) (chains,)`` and its gradient ``(chains, dim)``, detached."""
-    score = getattr(log_density, "score", None)
-    if score is not None:
-        return log_density(x), score(x)
+    known = getattr(log_density, "score", None)
+    if known is not None:
+        return log_density(x), known(x)
 
     def total(points: Tensor) -> tuple[Tensor, Tensor]:
         values = log_density(points)
@@ -69,10 +74,10 @@ class MirroredDensity:
     def at(self, y: Tensor, start: Tensor | None = None) -> DualPoint:
         """Values and gradient at ``y (chains, dual_dim)``."""
         local = self.mirror_map.local(y, start)
-        value, score = value_and_score(self.log_density, local.x)
-        gradient = self.gradient(local, score)
-        return DualPoint(y, local.x, value, value - local.log_det, gradient, local.start)
+        value, gradient = value_and_score(self.log_density, local.x)
+        return DualPoint(y, local.x, value, value - local.log_det, local.mirrored_score(gradient), local.start)
 
-    def gradient(self, local: LocalGeometry, score: Tensor) -> Tensor:
-        """``grad_y log p_dual`` from the geometry and ``grad log_density (chains, dim)``."""
-        return local.hessian.solve(self.mirror_map.pull_back(score)) - local.log_det_gradient
+    def score_at(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """``grad_y log p_dual`` and the next start, without the values that a point on the way does not need."""
+        local = self.mirror_map.local(y, start)
+        return local.mirrored_score(score(self.log_density, local.x)), local.start

@@ -96,16 +96,16 @@ class MirroredHMC(Kernel):
         return MirroredDensity(self.log_density, self.mirror_map)
 
     def step(self, state: DualPoint, noise: Noise) -> tuple[DualPoint, Info]:
+        mirrored = self._mirrored
         eps = self.step_size * (1 + self.jitter * (2 * noise.uniform[:, 1:] - 1))
-        momentum, point = noise.normal, state
-        energy = -state.log_mirrored + 0.5 * momentum.square().sum(-1)
-        momentum = momentum + 0.5 * eps * apply_scale(self.scale, point.gradient, transpose=True)
-        for i in range(self.num_steps):
-            y = point.y + eps * apply_scale(self.scale, momentum)
-            point = self._mirrored.at(y, point.start)
-            last = i == self.num_steps - 1
-            kick = eps * apply_scale(self.scale, point.gradient, transpose=True)
-            momentum = momentum + (0.5 * kick if last else kick)
-        end = -point.log_mirrored + 0.5 * momentum.square().sum(-1)
-        info = metropolis(energy - end, noise.uniform[:, 0])
-        return choose(info.accepted, point, state), info
+        y, start, momentum = state.y, state.start, noise.normal
+        momentum = momentum + 0.5 * eps * apply_scale(self.scale, state.gradient, transpose=True)
+        for _ in range(self.num_steps - 1):
+            y = y + eps * apply_scale(self.scale, momentum)
+            gradient, start = mirrored.score_at(y, start)
+            momentum = momentum + eps * apply_scale(self.scale, gradient, transpose=True)
+        end = mirrored.at(y + eps * apply_scale(self.scale, momentum), start)
+        momentum = momentum + 0.5 * eps * apply_scale(self.scale, end.gradient, transpose=True)
+        kinetic = 0.5 * (noise.normal.square() - momentum.square()).sum(-1)
+        info = metropolis(end.log_mirrored - state.log_mirrored + kinetic, noise.uniform[:, 0])
+        return choose(info.accepted, end, state), info

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import softplus, xlogx
 from mirrorgen.special import entropy_gap
@@ -58,9 +59,10 @@ class BoxEntropy(SeparableMap):
         return 1 / (x - low) + 1 / (high - x)
 
     def log_det_jacobian_dual(self, y: Tensor) -> Tensor:
-        """``sum -log(b-a) + softplus(y) + softplus(-y)``: never loses the distance to the boundary."""
+        """``sum softplus(y) + softplus(-y) - log(b-a)``: never loses the distance to the boundary."""
         low, high = self._bounds(y)
-        return (softplus(y) + softplus(-y) - torch.log(high - low)).sum(-1)
+        size = y.abs()
+        return (size + 2 * torch.log1p(torch.exp(-size))).sum(-1) - torch.log(high - low).sum()
 
     def log_det_gradient_dual(self, y: Tensor) -> Tensor:
         """``sigmoid(y) - sigmoid(-y) = tanh(y / 2)``."""
@@ -70,8 +72,21 @@ class BoxEntropy(SeparableMap):
         low, high = self._bounds(y)
         return 1 / ((high - low) * torch.sigmoid(y) * torch.sigmoid(-y))
 
+    def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
+        return _BoxGeometry(self, y, self.domain.pull_inside(self._inverse(y))[0])
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum (p-a) log((p-a)/(q-a)) + (b-p) log((b-p)/(b-q))`` in its cancellation-free form."""
         low, high = self._bounds(p)
         step = q - p
         return (entropy_gap(p - low, q - low, step) + entropy_gap(high - p, high - q, -step)).sum(-1)
+
+
+class _BoxGeometry(LocalGeometry):
+    """Without the quotients of the Hessian: ``dx / dy = (b - a) sigmoid(y) sigmoid(-y)``."""
+
+    mirror_map: BoxEntropy
+
+    def dual_gradient(self, g: Tensor) -> Tensor:
+        low, high = self.mirror_map._bounds(self.y)
+        return (high - low) * torch.sigmoid(self.y) * torch.sigmoid(-self.y) * g

@@ -9,6 +9,7 @@ from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.simplex import Simplex
 from mirrorgen.geometry.hessian import HessianOperator, RankOneHessian, TangentDiagonalHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.geometry.simplex_chart import from_helmert, to_helmert
 from mirrorgen.numerics import xlogx
@@ -54,6 +55,10 @@ class SimplexEntropy(MirrorMap):
             return from_helmert(y)
         return torch.cat([y, torch.zeros_like(y[..., :1])], -1)
 
+    def _from_logits(self, g: Tensor) -> Tensor:
+        """The gradient in dual points of a function with gradient ``g (..., K)`` in the logits."""
+        return to_helmert(g) if self.chart == "ilr" else g[..., :-1]
+
     def potential(self, x: Tensor) -> Tensor:
         return xlogx(x).sum(-1)
 
@@ -79,7 +84,10 @@ class SimplexEntropy(MirrorMap):
     def log_det_gradient_dual(self, y: Tensor) -> Tensor:
         """``K V^T softmax(u)`` (ilr), ``K softmax(u)_i - 1`` (alr)."""
         x = torch.softmax(self._logits(y), -1)
-        return x.shape[-1] * to_helmert(x) if self.chart == "ilr" else x.shape[-1] * x[..., :-1] - 1
+        return self._from_logits(x.shape[-1] * x - 1)
+
+    def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
+        return _SimplexGeometry(self, y)
 
     @property
     def _log_det_offset(self) -> float:
@@ -114,3 +122,30 @@ class SimplexEntropy(MirrorMap):
 
     def _inverse(self, y: Tensor) -> Tensor:
         return torch.softmax(self._logits(y), -1)
+
+
+class _SimplexGeometry(LocalGeometry):
+    """Softmax and its derivatives from one evaluation of the logits."""
+
+    mirror_map: SimplexEntropy
+
+    def __init__(self, mirror_map: SimplexEntropy, y: Tensor) -> None:
+        self.logits = mirror_map._logits(y)
+        # A softmax sums to one up to rounding; coordinates that underflow are all that can leave the simplex.
+        x = torch.softmax(self.logits, -1).clamp_min(torch.finfo(y.dtype).tiny)
+        super().__init__(mirror_map, y, x)
+
+    @property
+    def log_det(self) -> Tensor:
+        return -torch.log_softmax(self.logits, -1).sum(-1) + self.mirror_map._log_det_offset
+
+    @property
+    def log_det_gradient(self) -> Tensor:
+        return self.mirror_map._from_logits(self.x.shape[-1] * self.x - 1)
+
+    def dual_gradient(self, g: Tensor) -> Tensor:
+        return self.mirror_map._from_logits(self.x * (g - (self.x * g).sum(-1, keepdim=True)))
+
+    def mirrored_score(self, score: Tensor) -> Tensor:
+        total = (self.x * score).sum(-1, keepdim=True) + self.x.shape[-1]
+        return self.mirror_map._from_logits(self.x * (score - total) + 1)
