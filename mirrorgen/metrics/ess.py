@@ -122,7 +122,7 @@ def _ess(x: Tensor) -> Tensor:
 
 
 def _autocorrelation(x: Tensor) -> Tensor:
-    """``rho_t = 1 - (W - mean over chains of the autocovariance at t) / var+`` at all lags, ``(coordinates, draws)``."""
+    """``rho_t = 1 - (W - mean autocovariance of the chains at t) / var+`` at all lags, ``(coordinates, draws)``."""
     n = x.shape[-1]
     center = x.mean(-1, keepdim=True)
     length = next_fast_len(2 * n, real=True)
