@@ -2,5 +2,7 @@
 
 from mirrorgen.targets.base import Target
 from mirrorgen.targets.dirichlet import Dirichlet
+from mirrorgen.targets.truncated_normal import TruncatedNormal
+from mirrorgen.targets.uniform import Uniform
 
-__all__ = ["Dirichlet", "Target"]
+__all__ = ["Dirichlet", "Target", "TruncatedNormal", "Uniform"]
