@@ -12,6 +12,7 @@ from mirrorgen.geometry import domains, mirror_maps, validation
 if TYPE_CHECKING:
     from mirrorgen import data, flows, integrate, metrics, nets, samplers, targets, training
     from mirrorgen.geometry.bregman import bregman_divergence
+    from mirrorgen.samplers.api import sample
     from mirrorgen.storage import load, save
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "metrics",
     "mirror_maps",
     "nets",
+    "sample",
     "samplers",
     "save",
     "targets",
@@ -36,6 +38,7 @@ _MODULES = frozenset({"data", "flows", "integrate", "metrics", "nets", "samplers
 _OBJECTS = {
     "bregman_divergence": "mirrorgen.geometry.bregman",
     "load": "mirrorgen.storage",
+    "sample": "mirrorgen.samplers.api",
     "save": "mirrorgen.storage",
 }
 

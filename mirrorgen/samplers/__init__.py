@@ -3,7 +3,7 @@
 from mirrorgen.samplers.base import Info, Kernel, Noise, NoiseShape, State
 from mirrorgen.samplers.chain import Chain
 from mirrorgen.samplers.hmc import MirroredHMC
-from mirrorgen.samplers.run import run
+from mirrorgen.samplers.run import extend, resume, run
 
 __all__ = [
     "Chain",
@@ -13,5 +13,7 @@ __all__ = [
     "Noise",
     "NoiseShape",
     "State",
+    "extend",
+    "resume",
     "run",
 ]

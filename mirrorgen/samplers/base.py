@@ -6,7 +6,7 @@ share noise and resume exactly. States are named tuples of tensors whose first a
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,9 +28,6 @@ class State(Protocol):
         """Points ``(chains, dim)``, strictly inside the domain in their own dtype."""
 
     def _asdict(self) -> dict[str, Any]: ...
-
-
-StateT = TypeVar("StateT", bound=tuple)
 
 
 class Noise(NamedTuple):
@@ -116,9 +113,7 @@ def check_log_density(value: Tensor, chains: int) -> None:
         )
     if not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).nonzero()[0])
-        raise DomainError(
-            f"log_density is {float(value[bad])} at starting point {bad}; start where the density is positive and finite"
-        )
+        raise DomainError(f"log_density is {float(value[bad])} at starting point {bad}; start where it is finite")
 
 
 def metropolis(log_ratio: Tensor, uniform: Tensor) -> Info:
@@ -138,7 +133,7 @@ def unadjusted(finite: Tensor) -> Info:
     return Info(finite.to(torch.get_default_dtype()), finite, ~finite)
 
 
-def choose(accepted: Tensor, proposal: StateT, state: StateT) -> StateT:
+def choose(accepted: Tensor, proposal: Any, state: Any) -> Any:
     """``proposal`` where ``accepted (chains,)``, else ``state``, field by field of two named tuples."""
 
     def pick(new: Tensor | None, old: Tensor | None) -> Tensor | None:

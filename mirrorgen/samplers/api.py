@@ -1,0 +1,158 @@
+"""Constrained sampling in one call."""
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.domains import Domain
+from mirrorgen.geometry.mirror_maps import default
+from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.samplers.base import Kernel
+from mirrorgen.samplers.chain import Chain
+from mirrorgen.samplers.density import LogDensity
+from mirrorgen.samplers.hmc import MirroredHMC
+from mirrorgen.samplers.run import run
+
+__all__ = ["sample", "starting_points"]
+
+
+def sample(
+    log_density: LogDensity,
+    domain: Domain,
+    num_samples: int,
+    *,
+    kernel: str | Kernel | type[Kernel] = "auto",
+    mirror_map: MirrorMap | None = None,
+    num_chains: int | None = None,
+    num_warmup: int = 400,
+    thin: int = 1,
+    initial: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+    compile: bool = False,
+    directory: Path | str | None = None,
+    warn: bool = True,
+) -> Chain:
+    """Draw from a density on a convex set: picks map, kernel and starts, tunes, samples, and says what went wrong.
+
+    Args:
+        log_density: Unnormalised log-density, points ``(chains, dim)`` to values ``(chains,)``, built of torch
+            operations; an attribute ``score`` with the gradient replaces autograd. With respect to the measure of the
+            domain (for a simplex, Lebesgue measure on the first ``K-1`` coordinates).
+        domain: The set; equality constraints are part of it (``Simplex``, ``Polytope(A, b, A_eq, b_eq)``).
+        num_samples: Draws asked for, over all chains; rounded up to a multiple of the number of chains.
+        kernel: ``"auto"`` (Hamiltonian Monte Carlo in the dual of ``mirror_map``), the name of a kernel in
+            ``mirrorgen.samplers``, a kernel class, or a kernel, which then brings its own density and map.
+        mirror_map: The map that kernels move in; ``mirror_maps.default(domain)`` if None.
+        num_chains: Chains that run side by side; between 4 and 256, so that each has at least 100 draws, if None.
+        num_warmup: Steps that tune the kernel and are not kept.
+        thin: Steps per draw.
+        initial: Starting points ``(num_chains, dim)``; spread around the centre if None.
+        dtype: Of the draws; the default dtype if None.
+        device: Where to sample.
+        generator: Source of randomness; draws repeat with the same state of it.
+        progress: Whether to show progress.
+        compile: Whether to compile the step: some seconds that pay off on long runs.
+        directory: Folder for the draws and a checkpoint, see ``samplers.run``.
+        warn: Whether to warn, naming the cause, if R-hat, acceptance, feasibility or densities look wrong.
+
+    Returns:
+        A ``Chain``: ``positions``, ``stats``, ``summary()``, ``to_arviz()``.
+
+    Raises:
+        DomainError: If the set has no map, the density is not finite where chains start, or a name is unknown.
+        ShapeError: If the density returns the wrong shape.
+    """
+    if num_samples < 1 or (num_chains is not None and num_chains < 1):
+        raise DomainError(f"sample needs num_samples >= 1 and num_chains >= 1, got {num_samples} and {num_chains}")
+    if initial is not None:
+        domain.check(initial, "initial")
+        num_chains, dtype, device = len(initial), initial.dtype, initial.device
+    chains = num_chains or min(max(num_samples // 100, 4), 256)
+    built = _kernel(kernel, log_density, domain, mirror_map)
+    x = initial
+    if x is None:
+        # Spread in the dual of the map that the kernel moves in; kernels without one start where the default map does.
+        spread = mirror_map or getattr(built, "mirror_map", None) or default(built.domain)
+        x = starting_points(log_density, spread, chains, dtype=dtype, device=device, generator=generator)
+    chain = run(
+        built, x, math.ceil(num_samples / chains) * thin, num_warmup=num_warmup, thin=thin, generator=generator,
+        progress=progress, compile=compile, directory=directory,
+    )  # fmt: skip
+    if warn:
+        chain.warn()
+    return chain
+
+
+def starting_points(
+    log_density: LogDensity,
+    mirror_map: MirrorMap,
+    n: int,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """``n`` points ``(n, dim)`` around the centre, standard normal in the dual, with finite log-density.
+
+    Points where the density is not finite are drawn again, nearer and nearer to the centre.
+
+    Raises:
+        DomainError: If the log-density is not finite at the centre either.
+        ShapeError: If it returns the wrong shape.
+    """
+    dtype = dtype or torch.get_default_dtype()
+    center = mirror_map.domain.interior_point().to(device=device, dtype=dtype)
+    y = mirror_map.to_dual(center.expand(n, -1))
+    noise_device = generator.device if generator is not None else y.device
+    radius = torch.ones(n, 1, dtype=dtype, device=y.device)
+    x = center.expand(n, -1)
+    missing = torch.ones(n, dtype=torch.bool, device=y.device)
+    for _ in range(20):
+        noise = torch.randn(y.shape, generator=generator, dtype=dtype, device=noise_device).to(y.device)
+        tried = mirror_map.to_primal(y + radius * noise)
+        x = torch.where(missing.unsqueeze(-1), tried, x)
+        values = log_density(x)
+        if values.shape != (n,):
+            raise ShapeError(f"log_density must return shape ({n},) for points ({n}, dim), got {tuple(values.shape)}")
+        missing = ~torch.isfinite(values)
+        if not bool(missing.any()):
+            return x.detach()
+        radius = torch.where(missing.unsqueeze(-1), 0.6 * radius, radius)
+    raise DomainError(
+        f"log_density is not finite around the centre of {mirror_map.domain!r}; pass initial= points where it is"
+    )
+
+
+def _kernel(
+    kernel: str | Kernel | type[Kernel], log_density: LogDensity, domain: Domain, mirror_map: MirrorMap | None
+) -> Kernel:
+    if isinstance(kernel, Kernel):
+        return kernel
+    build = _named(kernel) if isinstance(kernel, str) else kernel
+    known = inspect.signature(build).parameters
+    offered: dict[str, Callable[[], Any]] = {
+        "log_density": lambda: log_density,
+        "domain": lambda: domain,
+        "mirror_map": lambda: mirror_map or default(domain),
+    }
+    return build(**{name: make() for name, make in offered.items() if name in known})
+
+
+def _named(name: str) -> Callable[..., Kernel]:
+    from mirrorgen import samplers
+
+    names = [k for k in samplers.__all__ if inspect.isclass(v := getattr(samplers, k)) and issubclass(v, Kernel)]
+    if name == "auto":
+        return MirroredHMC
+    if name not in names:
+        raise DomainError(f"kernel {name!r} is unknown; choose 'auto' or one of {', '.join(sorted(names))}")
+    return getattr(samplers, name)
