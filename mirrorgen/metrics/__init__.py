@@ -6,6 +6,7 @@ from mirrorgen.metrics.feasibility import FeasibilityReport, feasibility
 from mirrorgen.metrics.frechet import frechet_distance, frechet_distance_gaussian
 from mirrorgen.metrics.half_volume import HalfVolume, gauge, half_volume, half_volume_of_gauge
 from mirrorgen.metrics.knn import knn_kl
+from mirrorgen.metrics.ksd import ksd, ksd_squared
 from mirrorgen.metrics.mmd import mmd, mmd_multi, mmd_squared
 from mirrorgen.metrics.rhat import rhat
 from mirrorgen.metrics.tails import hill_estimator
@@ -24,6 +25,8 @@ __all__ = [
     "half_volume_of_gauge",
     "hill_estimator",
     "knn_kl",
+    "ksd",
+    "ksd_squared",
     "mcse",
     "mmd",
     "mmd_multi",
