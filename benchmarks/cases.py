@@ -184,6 +184,9 @@ CASES: dict[str, Case] = {
     "Hypentropy": Case(
         lambda d: M.Hypentropy(D.Euclidean(d)), torch.asinh, torch.sinh,
         lambda x: torch.log(1 / torch.hypot(x, torch.ones_like(x))).sum(-1), ("asinh", "sinh", "hypot, log, sum")),
+    "Exponential": Case(
+        lambda d: M.Exponential(D.Euclidean(d)), torch.exp, torch.log, lambda x: x.sum(-1), ("exp", "log", "sum"),
+        torch.abs),
     "NegEntropy": Case(
         lambda d: M.NegEntropy(D.Orthant(d)), torch.log, torch.exp, log_sum, ("log", "exp", "log, sum")),
     "BurgEntropy": Case(

@@ -10,10 +10,12 @@ from mirrorgen.geometry.domains.base import Domain, as_buffer
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.domains.euclidean import Euclidean
 from mirrorgen.geometry.hessian import DenseHessian, HessianOperator
-from mirrorgen.geometry.mirror_maps.base import MirrorMap, SeparableMap
+from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
 from mirrorgen.geometry.mirror_maps.newton import newton_inverse
+from mirrorgen.geometry.mirror_maps.quadratic import Quadratic
 from mirrorgen.geometry.mirror_maps.simplex_entropy import SimplexEntropy
+from mirrorgen.geometry.separable import is_separable
 from mirrorgen.geometry.validation import validation
 from mirrorgen.numerics import monotone_root, upcast
 
@@ -62,17 +64,22 @@ def project_dual(mirror_map: MirrorMap, y: Tensor, target: Domain | AffineSet | 
     """The left projection of ``to_primal(y)`` onto ``target``; see ``bregman_projection``."""
     if isinstance(target, AffineSet):
         return _onto_affine(mirror_map, y, *target.rows(mirror_map.domain.dim))
-    if isinstance(target, Box) and isinstance(mirror_map, SeparableMap):
+    if isinstance(target, Box) and is_separable(mirror_map):
         return _onto_box(mirror_map, y, target)
+    if isinstance(target, Domain) and isinstance(mirror_map, Quadratic) and mirror_map.matrix is None:
+        return target.project(mirror_map.to_primal(y))
     if isinstance(target, CappedSimplex) and isinstance(mirror_map, SimplexEntropy):
         return _onto_capped_simplex(mirror_map, y, as_buffer(target.upper))
     if isinstance(target, L1Ball) and isinstance(mirror_map, Hypentropy):
         return _onto_l1_ball(mirror_map, y, target.radius)
-    known = "AffineSet with any map, Box with separable maps, CappedSimplex with SimplexEntropy, L1Ball with Hypentropy"
+    known = (
+        "AffineSet with any map, Box with separable maps, any domain with Quadratic without a matrix, "
+        "CappedSimplex with SimplexEntropy, L1Ball with Hypentropy"
+    )
     raise DomainError(f"no projection onto {type(target).__name__} for {type(mirror_map).__name__}; known: {known}")
 
 
-def _onto_box(mirror_map: SeparableMap, y: Tensor, box: Box) -> Tensor:
+def _onto_box(mirror_map: MirrorMap, y: Tensor, box: Box) -> Tensor:
     """Clamping: one coordinate's divergence falls towards its own point from either side."""
     x = box.project(mirror_map.to_primal(y))
     mirror_map.domain.check(x, "projection")
@@ -104,14 +111,15 @@ def _onto_l1_ball(mirror_map: Hypentropy, y: Tensor, radius: float) -> Tensor:
     if not radius > 0:
         raise DomainError(f"L1Ball needs a positive radius, got {radius}")
     target = upcast(y)
+    beta = mirror_map.scale(target)
     largest = target.abs().amax(-1, keepdim=True)
-    # The largest coordinate of the projection is at most the radius.
-    lower = (largest - torch.asinh(torch.full_like(largest, radius / mirror_map.beta))).clamp_min(0.0)
+    # Every coordinate of the projection is at most the radius.
+    lower = (target.abs() - torch.asinh(radius / beta)).amax(-1, keepdim=True).clamp_min(0.0)
 
     def excess(threshold: Tensor) -> tuple[Tensor, Tensor]:
         kept = (target.abs() - threshold).clamp_min(0.0)
-        size = (mirror_map.beta * torch.sinh(kept)).sum(-1, keepdim=True)
-        slope = torch.where(kept > 0, mirror_map.beta * torch.cosh(kept), 0.0).sum(-1, keepdim=True)
+        size = (beta * torch.sinh(kept)).sum(-1, keepdim=True)
+        slope = torch.where(kept > 0, beta * torch.cosh(kept), 0.0).sum(-1, keepdim=True)
         return radius - size, slope.clamp_min(torch.finfo(target.dtype).tiny)
 
     inside = excess(lower)[0] >= 0

@@ -41,6 +41,8 @@ MAPS: dict[str, Callable[[], M.MirrorMap]] = {
     "p_norm": lambda: M.PNorm(D.Euclidean(3), p=1.5),
     "p_norm_2": lambda: M.PNorm(D.Euclidean(2), p=2.0),
     "hypentropy": lambda: M.Hypentropy(D.Euclidean(3), beta=0.3),
+    "hypentropy_scales": lambda: M.Hypentropy(D.Euclidean(3), beta=[0.3, 2.0, 20.0]),
+    "exponential": lambda: M.Exponential(D.Euclidean(3)),
     "neg_entropy": lambda: M.NegEntropy(D.Orthant(3)),
     "burg_entropy": lambda: M.BurgEntropy(D.Orthant(3)),
     "softplus_dual": lambda: M.SoftplusDual(D.Orthant(3)),

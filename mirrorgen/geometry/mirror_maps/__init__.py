@@ -5,6 +5,7 @@ from mirrorgen.geometry.mirror_maps.base import MirrorMap, SeparableMap
 from mirrorgen.geometry.mirror_maps.box_entropy import BoxEntropy
 from mirrorgen.geometry.mirror_maps.burg_entropy import BurgEntropy
 from mirrorgen.geometry.mirror_maps.default import default
+from mirrorgen.geometry.mirror_maps.exponential import Exponential
 from mirrorgen.geometry.mirror_maps.hellinger_ball import HellingerBall
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
 from mirrorgen.geometry.mirror_maps.log_barrier import LogBarrier
@@ -24,6 +25,7 @@ __all__ = [
     "BallLogBarrier",
     "BoxEntropy",
     "BurgEntropy",
+    "Exponential",
     "HellingerBall",
     "Hypentropy",
     "LogBarrier",
