@@ -18,7 +18,14 @@ from torch import Tensor
 
 from mirrorgen.geometry.detached import derivatives_wanted
 
-__all__ = ["EXP", "LOG", "SpectralFunction"]
+__all__ = ["EXP", "LOG", "SpectralFunction", "eigh"]
+
+
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors; NaN eigenvalues, instead of an error for the whole batch, where entries are."""
+    finite = torch.isfinite(matrix).all(-1).all(-1)[..., None, None]
+    values, vectors = torch.linalg.eigh(torch.where(finite, matrix, 0.0))
+    return torch.where(finite.squeeze(-1), values, torch.nan), vectors
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class SpectralFunction:
     def __call__(self, matrix: Tensor) -> Tensor:
         """``f(M)`` for symmetric ``M (..., n, n)``; exact up to second derivatives."""
         base = matrix.detach()
-        values, vectors = torch.linalg.eigh(base)
+        values, vectors = eigh(base)
         core = torch.diag_embed(self.value(values))
         if derivatives_wanted(matrix):
             shift = vectors.mT @ (matrix - base) @ vectors

@@ -1,5 +1,6 @@
 """The contract of a Legendre function and what every one of them inherits."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -118,8 +119,16 @@ class MirrorMap(ExactBuffers, ABC):
         Args:
             y: Dual points.
             start: The ``start`` of the geometry at a nearby ``y``, which iterative inverses begin with.
+
+        Returns:
+            The geometry; the point is NaN where ``y`` is not finite, too large, or an iteration fails.
         """
-        return LocalGeometry(self, y, self.domain.pull_inside(self._inverse(y))[0])
+        # A path that diverged must not stop the others: its row is solved elsewhere and gives a NaN point.
+        size = math.sqrt(torch.finfo(y.dtype).max)
+        usable = (y.abs() < size).all(-1, keepdim=True)
+        y = torch.where(usable, y, 0.0)
+        x = self.domain.pull_inside(self._inverse(y))[0]
+        return LocalGeometry(self, y, torch.where(usable, x, torch.nan))
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``D(p, q) = phi(p) - phi(q) - <grad phi(q), p - q>``, shape ``(...)``.

@@ -43,9 +43,9 @@ class LocalGeometry:
         return self.mirror_map.log_det_gradient_dual(self.y)
 
     def dual_gradient(self, g: Tensor) -> Tensor:
-        """The gradient in ``y`` of a function with gradient ``g (..., dim)`` in ``x``: ``H^-1`` of it in coordinates."""
+        """The gradient in ``y`` of a function with gradient ``g (..., dim)`` in ``x``: ``H^-1 g`` in coordinates."""
         return self.hessian.solve(self.mirror_map.pull_back(g))
 
     def mirrored_score(self, score: Tensor) -> Tensor:
-        """``grad_y [log p(x) - log_det]``, the score of the dual law, from ``score = grad log p (..., dim)`` at ``x``."""
+        """``grad_y [log p(x) - log_det]``, the score of the dual law, from ``grad log p (..., dim)`` at ``x``."""
         return self.dual_gradient(score) - self.log_det_gradient

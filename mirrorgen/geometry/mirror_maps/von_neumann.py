@@ -10,7 +10,7 @@ from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.matrix_hessian import SpectralHessian
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
-from mirrorgen.geometry.spectral import EXP, LOG
+from mirrorgen.geometry.spectral import EXP, LOG, eigh
 from mirrorgen.numerics import log1p_gap, upcast
 
 __all__ = ["VonNeumann"]
@@ -52,7 +52,7 @@ class VonNeumann(MirrorMap):
         return _trace(EXP(self._matrix(y))).to(y.dtype)
 
     def hessian(self, x: Tensor) -> HessianOperator:
-        values, vectors = torch.linalg.eigh(self._matrix(x))
+        values, vectors = eigh(self._matrix(x))
         return SpectralHessian(self.domain, vectors.to(x.dtype), LOG.differences(values).to(x.dtype))
 
     def log_det_jacobian(self, x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class VonNeumann(MirrorMap):
     def _capped(self, y: Tensor) -> Tensor:
         """``Y`` less the part of it above the saturation level, which counts as a constant for derivatives."""
         matrix = self._matrix(y)
-        values, vectors = torch.linalg.eigh(matrix.detach())
+        values, vectors = eigh(matrix.detach())
         level = 0.5 * math.log(torch.finfo(y.dtype).max) - math.log(2 * self.domain.n)
         excess = (values - level).clamp_min(0.0)
         return matrix - (vectors * excess.unsqueeze(-2)) @ vectors.mT
@@ -100,7 +100,7 @@ def _trace(matrix: Tensor) -> Tensor:
 
 
 def _overlap_sum(first: Tensor, second: Tensor) -> Tensor:
-    (a, u), (b, v) = torch.linalg.eigh(first), torch.linalg.eigh(second)
+    (a, u), (b, v) = eigh(first), eigh(second)
     overlap = (u.mT @ v).square()
     a = a.unsqueeze(-1)
     return (overlap * a * log1p_gap((b.unsqueeze(-2) - a) / a)).sum((-2, -1))
