@@ -196,6 +196,11 @@ class DenseHessian(HessianOperator):
         factor, info = torch.linalg.cholesky_ex(matrix)
         self._factor = torch.where((info > 0)[..., None, None], torch.nan, factor)
 
+    @property
+    def factor(self) -> Tensor:
+        """``L``, NaN for matrices that are not positive definite."""
+        return self._factor
+
     def mv(self, v: Tensor) -> Tensor:
         return (self.matrix @ v.unsqueeze(-1)).squeeze(-1)
 

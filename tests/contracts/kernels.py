@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-from mirrorgen import domains as D
 from mirrorgen import mirror_maps as M
 from mirrorgen import samplers as S
 from mirrorgen import targets as T
@@ -41,7 +40,38 @@ def _hmc_scaled() -> Case:
     return Case(build(target), target, build=build)
 
 
+def _langevin(make: Callable[..., S.Kernel], exact: bool = True) -> Callable[[], Case]:
+    """A kernel ``make(log_density, simplex)`` for a Dirichlet law."""
+    target = T.Dirichlet([2.0, 3.0, 4.0])
+
+    def case() -> Case:
+        build = lambda f: make(f, target.domain)  # noqa: E731
+        return Case(build(target), target, exact, build)
+
+    return case
+
+
+LANGEVIN = {
+    "mirrored_langevin": _langevin(lambda f, d: S.MirroredLangevin(f, M.SimplexEntropy(d), 0.2)),
+    "mirrored_langevin_unadjusted": _langevin(
+        lambda f, d: S.MirroredLangevin(f, M.SimplexEntropy(d), 0.1, adjusted=False), exact=False
+    ),
+    "mirror_langevin": _langevin(lambda f, d: S.MirrorLangevin(f, M.LogBarrier(d), 0.05)),
+    "mirror_langevin_entropic": _langevin(lambda f, d: S.MirrorLangevin(f, M.SimplexEntropy(d, chart="alr"), 0.03)),
+    "mirror_langevin_unadjusted": _langevin(
+        lambda f, d: S.MirrorLangevin(f, M.LogBarrier(d), 0.02, adjusted=False), exact=False
+    ),
+    "mirror_langevin_forward": _langevin(
+        lambda f, d: S.MirrorLangevin(f, M.LogBarrier(d), 0.02, False, "forward", inner_steps=2), exact=False
+    ),
+    "mirror_random_walk": _langevin(lambda f, d: S.MirrorLangevin(f, M.LogBarrier(d), 0.05, drift=False)),
+    "mapla": _langevin(lambda f, d: S.MAPLA(f, d, 0.05)),
+    "mapla_entropic": _langevin(lambda f, d: S.MAPLA(f, M.SimplexEntropy(d, chart="alr"), 0.02)),
+    "dikin_walk": _langevin(lambda f, d: S.DikinWalk(f, d, 0.5)),
+}
+
 KERNELS: dict[str, Callable[[], Case]] = {
+    **LANGEVIN,
     "mirrored_hmc": _hmc_simplex,
     "mirrored_hmc_scaled": _hmc_scaled,
 }

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -47,20 +48,38 @@ class SlackHessian(HessianOperator):
     """
 
     def __init__(self, rows: Tensor, log_curvature: Tensor, quadratic: float) -> None:
-        self.rows, self.quadratic = rows, quadratic
+        self.rows, self.quadratic, self._log_curvature = rows, quadratic, log_curvature
         self._curvature, _ = bounded_exp(log_curvature)
-        self._basis, leading = _greedy_basis(rows.detach(), log_curvature.detach())
+
+    # Made on first use: products with H and its dense form do not need them.
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``Q``, the logarithm of ``T`` and ``R``."""
+        rows, log_curvature = self.rows, self._log_curvature
+        basis, leading = _greedy_basis(rows.detach(), log_curvature.detach())
         log_root = 0.5 * log_curvature
-        self._log_scale = torch.relu(0.5 * leading.values(log_curvature) - LARGEST_LOG_ROOT)
+        log_scale = torch.relu(0.5 * leading.values(log_curvature) - LARGEST_LOG_ROOT)
         order = torch.argsort(log_curvature.detach(), -1, descending=True)
-        local = rows[order] @ self._basis
+        local = rows[order] @ basis
         # Entries at rounding level are zero for repeated and structured rows; a stiff row would blow them up.
         noise = local.abs() <= _threshold(rows)
         local = local - torch.where(noise, local, torch.zeros_like(local)).detach()
-        exponent = log_root.gather(-1, order).unsqueeze(-1) - self._log_scale.unsqueeze(-2)
+        exponent = log_root.gather(-1, order).unsqueeze(-1) - log_scale.unsqueeze(-2)
         weighted = torch.exp(torch.clamp(exponent, max=LARGEST_LOG_ROOT)) * local
-        ridge = torch.diag_embed(math.sqrt(quadratic) * torch.exp(-self._log_scale))
-        self._factor = torch.linalg.qr(torch.cat([weighted, ridge], -2))[1]
+        ridge = torch.diag_embed(math.sqrt(self.quadratic) * torch.exp(-log_scale))
+        return basis, log_scale, torch.linalg.qr(torch.cat([weighted, ridge], -2))[1]
+
+    @property
+    def _basis(self) -> Tensor:
+        return self._factors[0]
+
+    @property
+    def _log_scale(self) -> Tensor:
+        return self._factors[1]
+
+    @property
+    def _factor(self) -> Tensor:
+        return self._factors[2]
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Components of ``v`` in the basis, and the remainder orthogonal to it."""
