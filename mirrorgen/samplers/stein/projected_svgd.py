@@ -1,0 +1,40 @@
+"""Stein variational gradient descent with projections, the baseline of mirrored methods."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mirrorgen.errors import DomainError
+from mirrorgen.samplers.stein.svgd import SVGD
+
+__all__ = ["ProjectedSVGD"]
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedSVGD(SVGD):
+    """``SVGD`` whose particles are put back to the nearest point of a convex set after every step.
+
+    A baseline, and a poor one: particles stick to the boundary, where scores may be infinite and Stein's identity does
+    not hold. Projections are therefore drawn towards an interior point by ``margin``, which biases them further.
+
+    Args:
+        space: The convex set.
+        margin: Relative distance that points keep from the boundary, in ``(0, 1)``.
+
+    Raises:
+        DomainError: If ``margin`` is out of range.
+
+    Source: the baseline of Shi, Liu, Mackey, "Sampling with mirrored Stein operators", 2022.
+    """
+
+    margin: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise DomainError(f"margin must lie in (0, 1), got {self.margin}")
+
+    def _place(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        nearest = self.space.project(y)
+        center = self.space.interior_point().to(y)
+        x = self.space.pull_inside(nearest + self.margin * (center - nearest))[0]
+        return x, x, None
