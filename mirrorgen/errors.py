@@ -1,6 +1,6 @@
-"""The typed errors of mirrorgen: every message names the violated constraint and the fix."""
+"""The typed errors and warnings of mirrorgen: every message names the violated constraint and the fix."""
 
-__all__ = ["ConvergenceError", "DomainError", "MirrorgenError", "MissingExtraError", "ShapeError"]
+__all__ = ["ConvergenceError", "DomainError", "MirrorgenError", "MissingExtraError", "SamplingWarning", "ShapeError"]
 
 
 class MirrorgenError(Exception):
@@ -38,3 +38,7 @@ class MissingExtraError(MirrorgenError, ImportError):
     def for_extra(cls, package: str, extra: str) -> "MissingExtraError":
         """Build the error for ``package``, which ``pip install mirrorgen[extra]`` brings."""
         return cls(f"{package} is not installed; run: pip install 'mirrorgen[{extra}]'")
+
+
+class SamplingWarning(UserWarning):
+    """Draws that should not be trusted yet; the message names the cause and what to change."""

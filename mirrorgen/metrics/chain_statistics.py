@@ -8,7 +8,7 @@ from torch import Tensor
 from mirrorgen.errors import ShapeError
 from mirrorgen.numerics import upcast
 
-__all__ = ["normal_scores", "per_coordinate", "quantile", "split_chains"]
+__all__ = ["in_blocks", "normal_scores", "per_coordinate", "quantile", "split_chains"]
 
 _LEAST_DRAWS = 4
 # Values handled at a time: bounds the memory of transforms and sorts of many coordinates.
@@ -30,6 +30,11 @@ def per_coordinate(statistic: Callable[[Tensor], Tensor], draws: Tensor) -> Tens
     Raises:
         ShapeError: If ``draws`` has another shape, no entry, or no floating-point dtype.
     """
+    return in_blocks(lambda x: _defined(statistic, x), draws)
+
+
+def in_blocks(statistic: Callable[[Tensor], Tensor], draws: Tensor) -> Tensor:
+    """As ``per_coordinate``, whatever the values of the draws are."""
     if draws.ndim not in (2, 3) or not draws.is_floating_point() or draws.numel() == 0:
         raise ShapeError(
             f"draws holds numbers (draws, chains) or (draws, chains, dim); got {draws.dtype} of shape "
@@ -37,7 +42,7 @@ def per_coordinate(statistic: Callable[[Tensor], Tensor], draws: Tensor) -> Tens
         )
     x = draws.detach().reshape(*draws.shape[:2], -1).permute(2, 1, 0)
     rows = max(1, _BLOCK // x[0].numel())
-    values = torch.cat([_defined(statistic, upcast(part).contiguous()) for part in x.split(rows)])
+    values = torch.cat([statistic(upcast(part).contiguous()) for part in x.split(rows)])
     return values if draws.ndim == 3 else values[0]
 
 

@@ -10,6 +10,8 @@ from mirrorgen.errors import ShapeError
 
 __all__ = ["FeasibilityReport", "SupportsMembership", "feasibility"]
 
+_ROWS = 2**14
+
 
 class SupportsMembership(Protocol):
     """What ``feasibility`` asks of a domain."""
@@ -78,16 +80,22 @@ def feasibility(domain: SupportsMembership, x: Tensor) -> FeasibilityReport:
     if x.ndim < 1 or not x.is_floating_point():
         raise ShapeError(f"x holds floating-point points (*, dim); got {x.dtype} of shape {tuple(x.shape)}")
     points = x.reshape(-1, x.shape[-1])
-    finite = torch.isfinite(points).all(-1)
-    inside = domain.contains(points) & finite
-    worst_slack, worst_index = _worst(domain.slack(points), finite)
+    inside, nonfinite, worst_slack, worst_index = 0, 0, float("nan"), -1
+    # By blocks: sets with many constraints have long rows of slacks.
+    for i, part in enumerate(points.split(_ROWS)):
+        finite = torch.isfinite(part).all(-1)
+        inside += int((domain.contains(part) & finite).sum())
+        nonfinite += int((~finite).sum())
+        slack, index = _worst(domain.slack(part), finite)
+        if index >= 0 and not slack >= worst_slack:
+            worst_slack, worst_index = slack, i * _ROWS + index
     return FeasibilityReport(
         count=len(points),
-        inside=int(inside.sum()),
-        nonfinite=int((~finite).sum()),
+        inside=inside,
+        nonfinite=nonfinite,
         worst_slack=worst_slack,
         worst_index=worst_index,
-        worst_constraint=domain.explain(points),
+        worst_constraint=None if inside == len(points) else domain.explain(points),
         dtype=str(x.dtype).removeprefix("torch."),
     )
 

@@ -75,6 +75,11 @@ class Kernel(ABC):
     target_acceptance: ClassVar[float | None] = None
 
     @property
+    def name(self) -> str:
+        """The name of the algorithm in tables and messages."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def domain(self) -> Domain:
         """The set that holds every ``state.x``."""
