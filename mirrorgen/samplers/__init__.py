@@ -1,13 +1,27 @@
 """Samplers on convex domains: one protocol, one runner, one algorithm per file."""
 
+from mirrorgen.samplers.api import starting_points
 from mirrorgen.samplers.base import Info, Kernel, Noise, NoiseShape, State
 from mirrorgen.samplers.chain import Chain
 from mirrorgen.samplers.hmc import MirroredHMC
-from mirrorgen.samplers.langevin import MAPLA, DikinWalk, MirroredLangevin, MirrorLangevin
+from mirrorgen.samplers.langevin import (
+    MAPLA,
+    MYULA,
+    BregmanMoreauLangevin,
+    DikinWalk,
+    MirroredLangevin,
+    MirrorLangevin,
+    ProjectedLangevin,
+    ReflectedLangevin,
+)
 from mirrorgen.samplers.run import extend, resume, run
 from mirrorgen.samplers.stein import MSVGD, SVGD, SVMD, SVNG, MatrixSVGD, ProjectedSVGD
 
 __all__ = [
+    "BregmanMoreauLangevin",
+    "MYULA",
+    "ProjectedLangevin",
+    "ReflectedLangevin",
     "MAPLA",
     "MSVGD",
     "SVGD",
@@ -28,4 +42,5 @@ __all__ = [
     "extend",
     "resume",
     "run",
+    "starting_points",
 ]

@@ -1,9 +1,21 @@
 """Unnormalised log-densities on convex domains, with exact moments and draws where they are known."""
 
+from mirrorgen.targets.anisotropic_laplace import AnisotropicLaplace
 from mirrorgen.targets.base import Target
+from mirrorgen.targets.composite import CompositeTarget
 from mirrorgen.targets.dirichlet import Dirichlet
 from mirrorgen.targets.simplex_quadratic import SimplexQuadratic
+from mirrorgen.targets.sparse_logistic import SparseLogistic
 from mirrorgen.targets.truncated_normal import TruncatedNormal
 from mirrorgen.targets.uniform import Uniform
 
-__all__ = ["Dirichlet", "SimplexQuadratic", "Target", "TruncatedNormal", "Uniform"]
+__all__ = [
+    "AnisotropicLaplace",
+    "CompositeTarget",
+    "SparseLogistic",
+    "Dirichlet",
+    "SimplexQuadratic",
+    "Target",
+    "TruncatedNormal",
+    "Uniform",
+]
