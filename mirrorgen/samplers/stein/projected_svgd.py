@@ -12,14 +12,14 @@ __all__ = ["ProjectedSVGD"]
 
 @dataclass(frozen=True, eq=False)
 class ProjectedSVGD(SVGD):
-    """``SVGD`` whose particles are put back to the nearest point of a convex set after every step.
+    """``SVGD`` whose particles are put back to the nearest point of a convex set, slightly shrunk, after every step.
 
     A baseline, and a poor one: particles stick to the boundary, where scores may be infinite and Stein's identity does
-    not hold. Projections are therefore drawn towards an interior point by ``margin``, which biases them further.
+    not hold.
 
     Args:
         space: The convex set.
-        margin: Relative distance that points keep from the boundary, in ``(0, 1)``.
+        margin: Share by which the set shrinks towards its interior point, in ``(0, 1)``.
 
     Raises:
         DomainError: If ``margin`` is out of range.
@@ -34,7 +34,8 @@ class ProjectedSVGD(SVGD):
             raise DomainError(f"margin must lie in (0, 1), got {self.margin}")
 
     def _place(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        nearest = self.space.project(y)
-        center = self.space.interior_point().to(y)
-        x = self.space.pull_inside(nearest + self.margin * (center - nearest))[0]
+        # The set shrunk towards its centre: points that are inside it stay where they are.
+        center, kept = self.space.interior_point().to(y), 1 - self.margin
+        nearest = self.space.project(center + (y - center) / kept)
+        x = self.space.pull_inside(center + kept * (nearest - center))[0]
         return x, x, None

@@ -239,20 +239,21 @@ def test_dirichlet_moments():
         assert 0.8 < ratio < 1.25
 
 
-def test_projection_is_the_nearest_point_drawn_inside():
-    x = start("projected", 9)
-    rule, margin = GradientStep(1.0), 1e-3
+def test_projection_is_the_nearest_point_of_the_shrunk_set():
+    x = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.1, 0.6], [0.5, 0.2, 0.3], [0.01, 0.5, 0.49]], dtype=torch.float64)
+    rule, margin = GradientStep(1.0), 0.01
     free = run(SVGD(TARGET, D.Euclidean(3), optimizer=rule), x, 1).positions[-1]
     ours = run(ProjectedSVGD(TARGET, TARGET.domain, optimizer=rule, margin=margin), x, 1).positions[-1]
-    # Nearest points of the simplex by bisection on the threshold of max(v - t, 0).
+    # The nearest point of {sum = 1, coordinates >= margin / 3} by bisection on the shift.
+    floor = margin / 3
     low, high = free.min(-1, keepdim=True).values - 1, free.max(-1, keepdim=True).values
     for _ in range(100):
         middle = (low + high) / 2
-        large = (free - middle).clamp_min(0).sum(-1, keepdim=True) > 1
+        large = (free - middle).clamp_min(floor).sum(-1, keepdim=True) > 1
         low, high = torch.where(large, middle, low), torch.where(large, high, middle)
-    nearest = (free - low).clamp_min(0)
-    assert (nearest == 0).any()
-    torch.testing.assert_close(ours, (1 - margin) * nearest + margin / 3, rtol=0, atol=1e-9)
+    nearest = (free - low).clamp_min(floor)
+    assert (nearest == floor).any()
+    torch.testing.assert_close(ours, nearest, rtol=0, atol=1e-9)
 
 
 def test_a_particle_without_a_score_attracts_nobody():
