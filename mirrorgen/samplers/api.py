@@ -103,7 +103,7 @@ def starting_points(
 ) -> Tensor:
     """``n`` points ``(n, dim)`` around the centre, standard normal in the dual, with finite log-density.
 
-    Points where the density is not finite are drawn again, nearer and nearer to the centre.
+    Points where the density is not finite are drawn again, half of the time nearer and nearer to the centre.
 
     Raises:
         DomainError: If the log-density is not finite at the centre either.
@@ -116,7 +116,7 @@ def starting_points(
     radius = torch.ones(n, 1, dtype=dtype, device=y.device)
     x = center.expand(n, -1)
     missing = torch.ones(n, dtype=torch.bool, device=y.device)
-    for _ in range(20):
+    for attempt in range(60):
         noise = torch.randn(y.shape, generator=generator, dtype=dtype, device=noise_device).to(y.device)
         tried = mirror_map.to_primal(y + radius * noise)
         x = torch.where(missing.unsqueeze(-1), tried, x)
@@ -126,7 +126,9 @@ def starting_points(
         missing = ~torch.isfinite(values)
         if not bool(missing.any()):
             return x.detach()
-        radius = torch.where(missing.unsqueeze(-1), 0.6 * radius, radius)
+        # Shrinking alone would never find a density that is zero at the centre.
+        nearer = 0.7 * radius if attempt % 2 else radius
+        radius = torch.where(missing.unsqueeze(-1), nearer, radius)
     raise DomainError(
         f"log_density is not finite around the centre of {mirror_map.domain!r}; pass initial= points where it is"
     )
@@ -136,6 +138,8 @@ def _kernel(
     kernel: str | Kernel | type[Kernel], log_density: LogDensity, domain: Domain, mirror_map: MirrorMap | None
 ) -> Kernel:
     if isinstance(kernel, Kernel):
+        if repr(kernel.domain) != repr(domain):
+            raise DomainError(f"the kernel samples {kernel.domain!r}, which is not the domain given, {domain!r}")
         return kernel
     build = _named(kernel) if isinstance(kernel, str) else kernel
     known = inspect.signature(build).parameters

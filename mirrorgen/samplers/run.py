@@ -118,8 +118,10 @@ def extend(chain: Chain, num_steps: int, *, progress: bool = False, compile: boo
         compile: Whether to compile the step.
 
     Raises:
-        DomainError: If ``num_steps`` is less than the ``thin`` of the chain.
+        DomainError: If ``num_steps`` is less than the ``thin`` of the chain, or it was merged from several processes.
     """
+    if "thin" not in chain.meta:
+        raise DomainError("this chain was merged from several processes and has no single continuation; sample anew")
     thin = chain.meta["thin"]
     if num_steps < thin:
         raise DomainError(f"extend needs num_steps >= {thin}, the thinning of the chain, got {num_steps}")

@@ -73,7 +73,7 @@ class BoxEntropy(SeparableMap):
         return 1 / ((high - low) * torch.sigmoid(y) * torch.sigmoid(-y))
 
     def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
-        return _BoxGeometry(self, y, self.domain.pull_inside(self._inverse(y))[0])
+        return _BoxGeometry(self, y)
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``sum (p-a) log((p-a)/(q-a)) + (b-p) log((b-p)/(b-q))`` in its cancellation-free form."""
@@ -83,10 +83,25 @@ class BoxEntropy(SeparableMap):
 
 
 class _BoxGeometry(LocalGeometry):
-    """Without the quotients of the Hessian: ``dx / dy = (b - a) sigmoid(y) sigmoid(-y)``."""
+    """One pair of sigmoids, ``p`` of ``e y`` and ``q`` of ``-e y``, and no quotient: ``dx / dy = (b - a) p q``.
+
+    ``e`` is the sign for which ``x`` is counted from the bound of smaller size, next to which points are denser.
+    """
 
     mirror_map: BoxEntropy
 
+    def __init__(self, mirror_map: BoxEntropy, y: Tensor) -> None:
+        low, high = mirror_map._bounds(y)
+        self.sign = torch.where(low.abs() <= high.abs(), 1.0, -1.0).to(y)
+        self.width = high - low
+        turned = self.sign * y
+        self.p, self.q = torch.sigmoid(turned), torch.sigmoid(-turned)
+        x = torch.where(self.sign > 0, low, high) + self.sign * self.width * self.p
+        super().__init__(mirror_map, y, mirror_map.domain.pull_inside(x)[0])
+
+    @property
+    def log_det_gradient(self) -> Tensor:
+        return self.sign * (self.p - self.q)
+
     def dual_gradient(self, g: Tensor) -> Tensor:
-        low, high = self.mirror_map._bounds(self.y)
-        return (high - low) * torch.sigmoid(self.y) * torch.sigmoid(-self.y) * g
+        return self.width * self.p * self.q * g

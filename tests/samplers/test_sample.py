@@ -1,0 +1,106 @@
+"""The one-call interface."""
+
+import pytest
+import torch
+
+import mirrorgen as mg
+from mirrorgen import domains, samplers, targets
+from mirrorgen.errors import DomainError, ShapeError
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(x):
+    return -0.5 * x.square().sum(-1)
+
+
+def test_truncated_normal_on_an_orthant_has_the_half_normal_moments():
+    chain = mg.sample(gaussian, domains.Orthant(4), 40_000, dtype=torch.float64, generator=seeded(1), warn=False)
+    x = chain.positions
+    assert domains.Orthant(4).contains(x).all()
+    means = x.mean(0)
+    z = (means.mean(0) - (2 / torch.pi) ** 0.5) / (means.std(0) / means.shape[0] ** 0.5)
+    assert z.abs().max() < 4.5
+    spread = (x.square().mean(0).mean(0) - 1) / (x.square().mean(0).std(0) / means.shape[0] ** 0.5)
+    assert spread.abs().max() < 4.5
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [domains.Box([-1.0, 0.0], [2.0, 5.0]), domains.Simplex(4), domains.Euclidean(2), domains.PSD(2),
+     domains.Polytope([[1.0, 1.0], [-1.0, 0.3], [0.2, -1.0]], [1.0, 1.0, 1.0]),
+     domains.Product(domains.Box(0.0, 1.0, dim=1), domains.Simplex(3))],
+    ids=lambda domain: type(domain).__name__,
+)  # fmt: skip
+def test_every_kind_of_domain(domain):
+    chain = mg.sample(gaussian, domain, 100, num_chains=10, num_warmup=30, generator=seeded(), warn=False)
+    assert chain.positions.shape == (10, 10, domain.dim) and chain.positions.dtype == torch.float32
+    assert domain.contains(chain.positions).all()
+    assert chain.stats["accepted"].mean() > 0.2
+
+
+def test_draws_repeat_with_their_generator():
+    a, b, c = (
+        mg.sample(gaussian, domains.Ball(2), 20, num_chains=4, num_warmup=10, generator=seeded(s), warn=False)
+        for s in (1, 1, 2)
+    )
+    assert torch.equal(a.positions, b.positions) and not torch.equal(a.positions, c.positions)
+
+
+def test_number_of_draws_is_rounded_up():
+    chain = mg.sample(gaussian, domains.Simplex(3), 45, num_chains=10, thin=2, num_warmup=5, warn=False)
+    assert chain.positions.shape[:2] == (5, 10) and chain.steps == 15
+
+
+def test_kernels_by_name_class_and_instance():
+    domain, box = domains.Simplex(3), domains.Box(0.0, 1.0, dim=2)
+    kernel = samplers.MirroredHMC(gaussian, mg.mirror_maps.default(domain))
+    for choice in ("auto", "MirroredHMC", samplers.MirroredHMC, kernel):
+        chain = mg.sample(gaussian, domain, 8, kernel=choice, num_chains=4, num_warmup=4, warn=False)
+        assert isinstance(chain.kernel, samplers.MirroredHMC)
+    with pytest.raises(DomainError, match="MirroredHMC"):
+        mg.sample(gaussian, domain, 8, kernel="Hamilton")
+    with pytest.raises(DomainError, match="kernel.*domain"):
+        mg.sample(gaussian, box, 8, kernel=kernel)
+
+
+def test_starting_points_are_spread_and_have_density():
+    domain = domains.Box(-1.0, 1.0, dim=2)
+
+    def half(x):
+        return torch.where(x[:, 0] > -0.1, torch.zeros_like(x[:, 0]), -torch.inf)
+
+    x = samplers.starting_points(half, mg.mirror_maps.default(domain), 500, generator=seeded())
+    assert torch.isfinite(half(x)).all() and (x.std(0) > 0.1).all()
+
+
+def test_initial_points_are_used():
+    x = torch.full((3, 2), 0.25, dtype=torch.float64)
+    chain = mg.sample(gaussian, domains.Box(0.0, 1.0, dim=2), 6, initial=x, num_warmup=0, warn=False)
+    assert chain.num_chains == 3 and chain.positions.dtype == torch.float64
+    with pytest.raises(DomainError, match="initial"):
+        mg.sample(gaussian, domains.Box(0.0, 1.0, dim=2), 6, initial=x + 1)
+
+
+def test_bad_densities_get_typed_errors():
+    domain = domains.Simplex(3)
+    with pytest.raises(ShapeError, match="log_density"):
+        mg.sample(lambda x: x, domain, 10)
+    with pytest.raises(DomainError, match="not finite"):
+        mg.sample(lambda x: torch.full_like(x[:, 0], torch.nan), domain, 10)
+    with pytest.raises(DomainError, match="num_samples"):
+        mg.sample(gaussian, domain, 0)
+
+
+def test_targets_bring_their_score():
+    calls = []
+
+    class Counting(targets.Dirichlet):
+        def score(self, x):
+            calls.append(len(x))
+            return super().score(x)
+
+    mg.sample(Counting([2.0, 3.0]), domains.Simplex(2), 8, num_chains=4, num_warmup=2, warn=False)
+    assert calls
