@@ -12,8 +12,8 @@ from mirrorgen.geometry.mirror_maps.base import MirrorMap
 __all__ = ["DualPoint", "LogDensity", "MirroredDensity", "score", "value_and_score"]
 
 LogDensity = Callable[[Tensor], Tensor]
-"""``log_density(x)``: unnormalised, points ``(chains, dim)`` to values ``(chains,)``. An attribute ``score``, from points
-to ``grad log_density (chains, dim)``, replaces autograd."""
+"""``log_density(x)``: unnormalised, points ``(chains, dim)`` to values ``(chains,)``. An attribute ``score``, from
+points to ``grad log_density (chains, dim)``, replaces autograd."""
 
 
 def score(log_density: LogDensity, x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Recorder:
         self.dual = None if dual is None else self._array("dual", dual, (draws, *dual.shape))
         names = [*Info._fields, *(["log_density"] if hasattr(state, "log_density") else [])]
         self.stats = {name: self._array(name, state.x, (draws, chains)) for name in names}
-        self._sums = {name: state.x.new_zeros(chains) for name in Info._fields}
+        self._sums: Info | None = None
 
     def _array(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
         if self.directory is None:
@@ -52,17 +52,19 @@ class Recorder:
 
     def count(self, info: Info) -> None:
         """Add what one step did."""
-        for name, part in zip(Info._fields, info, strict=True):
-            self._sums[name] += part
+        # Booleans add up to counts in the dtype of the acceptance.
+        wide = Info(*[part.to(info.acceptance.dtype) for part in info])
+        self._sums = wide if self._sums is None else Info(*[a + b for a, b in zip(self._sums, wide, strict=True)])
 
     def keep(self, draw: int, state: Any, thin: int) -> None:
         """Keep ``state`` as draw number ``draw``; rates are means over the ``thin`` steps before it."""
         self.positions[draw] = state.x
         if self.dual is not None:
             self.dual[draw] = state.y
-        for name, total in self._sums.items():
-            self.stats[name][draw] = total if name == "nonfinite" else total / thin
-            total.zero_()
+        if self._sums is not None:
+            for name, total in self._sums._asdict().items():
+                self.stats[name][draw] = total if name == "nonfinite" or thin == 1 else total / thin
+        self._sums = None
         if "log_density" in self.stats:
             self.stats["log_density"][draw] = state.log_density
 

@@ -22,9 +22,11 @@ def seeded(seed=0):
 
 
 def same(a, b):
-    assert torch.equal(a.positions, b.positions) and torch.equal(a.dual, b.dual)
+    assert torch.equal(a.positions, b.positions)
+    assert torch.equal(a.dual, b.dual)
     assert all(torch.equal(a.stats[name], b.stats[name]) for name in a.stats)
-    assert a.steps == b.steps and a.seed == b.seed
+    assert a.steps == b.steps
+    assert a.seed == b.seed
     assert all((p is None and q is None) or torch.equal(p, q) for p, q in zip(a.state, b.state, strict=True))
 
 
@@ -109,4 +111,5 @@ def test_warm_up_reaches_the_target_acceptance_and_learns_the_scale():
 
 def test_without_warm_up_settings_stay():
     chain = samplers.run(kernel(step_size=0.3), start(), 5, generator=seeded())
-    assert chain.kernel.step_size == 0.3 and chain.kernel.scale is None
+    assert chain.kernel.step_size == 0.3
+    assert chain.kernel.scale is None

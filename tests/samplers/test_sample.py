@@ -36,7 +36,8 @@ def test_truncated_normal_on_an_orthant_has_the_half_normal_moments():
 )  # fmt: skip
 def test_every_kind_of_domain(domain):
     chain = mg.sample(gaussian, domain, 100, num_chains=10, num_warmup=30, generator=seeded(), warn=False)
-    assert chain.positions.shape == (10, 10, domain.dim) and chain.positions.dtype == torch.float32
+    assert chain.positions.shape == (10, 10, domain.dim)
+    assert chain.positions.dtype == torch.float32
     assert domain.contains(chain.positions).all()
     assert chain.stats["accepted"].mean() > 0.2
 
@@ -46,12 +47,14 @@ def test_draws_repeat_with_their_generator():
         mg.sample(gaussian, domains.Ball(2), 20, num_chains=4, num_warmup=10, generator=seeded(s), warn=False)
         for s in (1, 1, 2)
     )
-    assert torch.equal(a.positions, b.positions) and not torch.equal(a.positions, c.positions)
+    assert torch.equal(a.positions, b.positions)
+    assert not torch.equal(a.positions, c.positions)
 
 
 def test_number_of_draws_is_rounded_up():
     chain = mg.sample(gaussian, domains.Simplex(3), 45, num_chains=10, thin=2, num_warmup=5, warn=False)
-    assert chain.positions.shape[:2] == (5, 10) and chain.steps == 15
+    assert chain.positions.shape[:2] == (5, 10)
+    assert chain.steps == 15
 
 
 def test_kernels_by_name_class_and_instance():
@@ -62,7 +65,7 @@ def test_kernels_by_name_class_and_instance():
         assert isinstance(chain.kernel, samplers.MirroredHMC)
     with pytest.raises(DomainError, match="MirroredHMC"):
         mg.sample(gaussian, domain, 8, kernel="Hamilton")
-    with pytest.raises(DomainError, match="kernel.*domain"):
+    with pytest.raises(DomainError, match=r"kernel.*domain"):
         mg.sample(gaussian, box, 8, kernel=kernel)
 
 
@@ -73,13 +76,15 @@ def test_starting_points_are_spread_and_have_density():
         return torch.where(x[:, 0] > -0.1, torch.zeros_like(x[:, 0]), -torch.inf)
 
     x = samplers.starting_points(half, mg.mirror_maps.default(domain), 500, generator=seeded())
-    assert torch.isfinite(half(x)).all() and (x.std(0) > 0.1).all()
+    assert torch.isfinite(half(x)).all()
+    assert (x.std(0) > 0.1).all()
 
 
 def test_initial_points_are_used():
     x = torch.full((3, 2), 0.25, dtype=torch.float64)
     chain = mg.sample(gaussian, domains.Box(0.0, 1.0, dim=2), 6, initial=x, num_warmup=0, warn=False)
-    assert chain.num_chains == 3 and chain.positions.dtype == torch.float64
+    assert chain.num_chains == 3
+    assert chain.positions.dtype == torch.float64
     with pytest.raises(DomainError, match="initial"):
         mg.sample(gaussian, domains.Box(0.0, 1.0, dim=2), 6, initial=x + 1)
 

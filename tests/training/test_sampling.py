@@ -35,7 +35,8 @@ def test_two_processes_share_the_chains(tmp_path):
     subprocess.run(command, check=True, timeout=300, capture_output=True)
     saved = torch.load(tmp_path / "out.pt")
     x, target = saved["x"], targets.Dirichlet([1.0, 2.0, 3.0])
-    assert x.shape == (200, 20, 3) and saved["acceptance"].shape == (200, 20)
+    assert x.shape == (200, 20, 3)
+    assert saved["acceptance"].shape == (200, 20)
     assert target.domain.contains(x).all()
     # The processes draw different noise, and both draw from the target.
     assert not torch.isclose(x[:, :10], x[:, 10:]).any(-1).any()
