@@ -78,10 +78,10 @@ class Chain:
         """What looks wrong, one sentence per cause with what to change; empty if nothing does."""
         return diagnose(self.positions, self.stats, self.kernel, int(self.meta.get("thin", 1)))
 
-    def warn(self) -> None:
-        """Emit every sentence of ``diagnose`` as a ``SamplingWarning``."""
+    def warn(self, stacklevel: int = 2) -> None:
+        """Emit every sentence of ``diagnose`` as a ``SamplingWarning``, from ``stacklevel - 1`` callers up."""
         for sentence in self.diagnose():
-            warnings.warn(sentence, SamplingWarning, stacklevel=3)
+            warnings.warn(sentence, SamplingWarning, stacklevel=stacklevel)
 
     def to_arviz(self) -> Any:
         """The chain for ArviZ: ``InferenceData`` before ArviZ 1, ``DataTree`` from then on.

@@ -186,7 +186,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _write_netcdf(chain: "Chain", path: Path) -> None:
-    to_arviz(chain).to_netcdf(str(path))
+    data = to_arviz(chain)
+    try:
+        data.to_netcdf(str(path))
+    except ImportError as error:
+        raise MissingExtraError(f"{error}; for .nc files run: pip install h5netcdf h5py") from error
 
 
 def _read_netcdf(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,14 +13,17 @@ from mirrorgen.samplers.base import Kernel
 
 __all__ = ["diagnose"]
 
-RHAT_LIMIT = 1.01
-RHAT_LIMIT_OF_MANY = 1.1
-"""Limit for single chains when there are at least ``MANY``: ``R-hat ~ sqrt(1 + chains / ess)`` (Vats and Knudson,
-"Revisiting the Gelman-Rubin diagnostic", 2021), so that 1.01 would ask hundreds of short chains for far more than an
-estimate needs. Pooled into four (Margossian et al., "Nested R-hat", 2024) they have to meet 1.01."""
+RHAT_LIMITS = 1.01, 1.1
+"""Limits of R-hat for long and for short chains. A half-chain of ``n`` draws with autocorrelation time ``tau`` gives
+``R-hat^2 ~ 1 + (tau - 1) / n`` if all is well (Vats and Knudson, "Revisiting the Gelman-Rubin diagnostic", 2021), so
+1.01 for short chains would accuse exact draws; times up to about ten are let pass."""
 MANY = 8
+"""From so many chains on they are pooled into four as well, which sees a drift that all have in common (Margossian et
+al., "Nested R-hat: assessing the convergence of Markov chain Monte Carlo when running many short chains", 2024)."""
 LEAST_ESS = 100
 LEAST_SHARE = 0.002
+GOOD_SHARE = 0.2
+"""Effective draws per draw from which on nobody needs longer moves, however high the acceptance."""
 NONFINITE_SHARE = 1e-3
 # Values looked at for R-hat: more are thinned, which leaves R-hat as it is.
 _VALUES = 2**20
@@ -37,9 +40,11 @@ def diagnose(positions: Tensor, stats: dict[str, Tensor], kernel: Kernel, thin: 
         kernel: The kernel that made them.
         thin: Steps per draw.
     """
-    steps = thin * stats["nonfinite"].numel()
-    found = [*_outside(positions, kernel), *_nonfinite(stats, steps), *_acceptance(stats, kernel)]
-    return [*found, *_mixing(_some(positions), positions.shape, thin)]
+    steps, some = thin * stats["nonfinite"].numel(), _some(positions)
+    ess = effective_sample_size(some)
+    share = float(ess.nan_to_num(0.0).amin()) / some[..., 0].numel()
+    found = [*_outside(positions, kernel), *_nonfinite(stats, steps), *_acceptance(stats, kernel, share)]
+    return [*found, *(_mixing(some, len(positions)) or _few(ess, positions.shape, thin))]
 
 
 def _outside(positions: Tensor, kernel: Kernel) -> Iterator[str]:
@@ -62,7 +67,7 @@ def _nonfinite(stats: dict[str, Tensor], steps: int) -> Iterator[str]:
         )
 
 
-def _acceptance(stats: dict[str, Tensor], kernel: Kernel) -> Iterator[str]:
+def _acceptance(stats: dict[str, Tensor], kernel: Kernel, share: float) -> Iterator[str]:
     stuck = int((stats["accepted"].amax(0) == 0).sum())
     if stuck:
         yield (
@@ -78,37 +83,40 @@ def _acceptance(stats: dict[str, Tensor], kernel: Kernel) -> Iterator[str]:
             f"acceptance is {mean:.3f}, {kernel.name} works best near {target:g}; lower step_size{step} or raise "
             "num_warmup so that it is tuned"
         )
-    elif mean > 1 - (1 - target) / 4:
+    elif mean > 1 - (1 - target) / 4 and share < GOOD_SHARE:
         yield (
             f"acceptance is {mean:.3f}, {kernel.name} works best near {target:g}, so its moves are needlessly short; "
             f"raise step_size{step} or raise num_warmup so that it is tuned"
         )
 
 
-def _mixing(some: Tensor, shape: torch.Size, thin: int) -> Iterator[str]:
-    draws, chains, dim = shape
-    many = chains >= MANY
-    checks = [(rhat(some), RHAT_LIMIT_OF_MANY if many else RHAT_LIMIT, f"R-hat of {chains} chains")]
-    if many:
-        checks.append((rhat(_pooled(some)), RHAT_LIMIT, f"R-hat of {chains} chains pooled into four"))
-    for values, limit, name in checks:
-        worst = int(values.nan_to_num(-1.0).argmax())
-        if not float(values[worst]) <= limit and not math.isnan(float(values[worst])):
-            bad = int((values > limit).sum())
-            yield (
-                f"{name} is {float(values[worst]):.3f} for x[{worst}] and above {limit} for {bad} of {dim} "
-                "coordinates: they disagree, or still drift from where they started; raise num_warmup and the number of "
-                f"draws per chain (now {draws}), and if that does not help the law has separate modes or needs another mirror_map"
-            )
-            return
-    ess = effective_sample_size(some)
-    worst = int(ess.nan_to_num(math.inf).argmin())
-    value, total = float(ess[worst]), draws * chains
-    if value < min(LEAST_ESS, total / 4) or value < LEAST_SHARE * total:
-        yield (
-            f"x[{worst}] has about {value:.0f} effective draws of {total}; raise the number of draws, "
-            f"thin (now {thin}), or num_warmup for a better step_size and scale"
-        )
+def _mixing(some: Tensor, draws: int) -> list[str]:
+    chains, dim = some.shape[1:]
+    parts = [(some, f"R-hat of {chains} chains")]
+    if chains >= MANY:
+        parts.append((_pooled(some), f"R-hat of {chains} chains pooled into four"))
+    for part, name in parts:
+        values, limit = rhat(part), min(max(RHAT_LIMITS[0], math.sqrt(1 + 20 / len(part))), RHAT_LIMITS[1])
+        worst = int(values.nan_to_num(-1.0, posinf=math.inf).argmax())
+        if float(values[worst]) > limit:
+            return [
+                f"{name} is {float(values[worst]):.3f} for x[{worst}] and above {limit:.3g} for "
+                f"{int((values > limit).sum())} of {dim} coordinates: they disagree, or still drift from where they "
+                f"started; raise num_warmup and the number of draws per chain (now {draws}); if that does not help, "
+                "the law has separate modes or needs another mirror_map"
+            ]
+    return []
+
+
+def _few(ess: Tensor, shape: torch.Size, thin: int) -> list[str]:
+    worst, total = int(ess.nan_to_num(math.inf).argmin()), shape[0] * shape[1]
+    value = float(ess[worst])
+    if not (value < min(LEAST_ESS, total / 10) or value < LEAST_SHARE * total):
+        return []
+    return [
+        f"x[{worst}] has about {value:.0f} effective draws of {total}; raise the number of draws, "
+        f"thin (now {thin}), or num_warmup for a better step_size and scale"
+    ]
 
 
 def _some(positions: Tensor) -> Tensor:
