@@ -16,6 +16,7 @@ from mirrorgen.samplers.langevin import (
 )
 from mirrorgen.samplers.run import extend, resume, run
 from mirrorgen.samplers.stein import MSVGD, SVGD, SVMD, SVNG, MatrixSVGD, ProjectedSVGD
+from mirrorgen.samplers.walks import BilliardWalk, CoordinateHitAndRun, HitAndRun
 
 __all__ = [
     "BregmanMoreauLangevin",
@@ -27,8 +28,11 @@ __all__ = [
     "SVGD",
     "SVMD",
     "SVNG",
+    "BilliardWalk",
     "Chain",
+    "CoordinateHitAndRun",
     "DikinWalk",
+    "HitAndRun",
     "Info",
     "Kernel",
     "MatrixSVGD",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mirrorgen import domains as D
 from mirrorgen import mirror_maps as M
 from mirrorgen import samplers as S
 from mirrorgen import targets as T
@@ -70,7 +71,26 @@ LANGEVIN = {
     "dikin_walk": _langevin(lambda f, d: S.DikinWalk(f, d, 0.5)),
 }
 
+
+def _walk(make: Callable[[Callable | None, D.Domain], S.Kernel], target: T.Target) -> Callable[[], Case]:
+    """A walk on a polyhedron; uniform ones take no log-density."""
+    build = None if isinstance(target, T.Uniform) else lambda f: make(f, target.domain)
+    return lambda: Case(make(target, target.domain), target, build=build)
+
+
+FLAT, SLOPED = T.Uniform(D.Simplex(4)), T.Dirichlet([2.0, 1.5, 3.0])
+WALKS: dict[str, Callable[[], Case]] = {
+    "hit_and_run": _walk(S.HitAndRun, FLAT),
+    "hit_and_run_slices": _walk(lambda f, d: S.HitAndRun(f, d, moves=2), SLOPED),
+    "coordinate_hit_and_run": _walk(S.CoordinateHitAndRun, FLAT),
+    "coordinate_hit_and_run_box": _walk(S.CoordinateHitAndRun, T.Uniform(D.Box([0.0, -1.0], [0.1, 3.0]))),
+    "coordinate_hit_and_run_slices": _walk(S.CoordinateHitAndRun, SLOPED),
+    "billiard_walk": _walk(S.BilliardWalk, FLAT),
+    "billiard_walk_adjusted": _walk(lambda f, d: S.BilliardWalk(f, d, mean_length=0.5), SLOPED),
+}
+
 KERNELS: dict[str, Callable[[], Case]] = {
+    **WALKS,
     **LANGEVIN,
     "mirrored_hmc": _hmc_simplex,
     "mirrored_hmc_scaled": _hmc_scaled,

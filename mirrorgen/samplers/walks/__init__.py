@@ -1,0 +1,7 @@
+"""Walks on polyhedra: hit-and-run, coordinate walks, billiards, and exact moves for truncated normal laws."""
+
+from mirrorgen.samplers.walks.billiard import BilliardWalk
+from mirrorgen.samplers.walks.coordinate import CoordinateHitAndRun
+from mirrorgen.samplers.walks.hit_and_run import HitAndRun
+
+__all__ = ["BilliardWalk", "CoordinateHitAndRun", "HitAndRun"]
