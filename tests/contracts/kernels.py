@@ -78,6 +78,7 @@ def _walk(make: Callable[[Callable | None, D.Domain], S.Kernel], target: T.Targe
     return lambda: Case(make(target, target.domain), target, build=build)
 
 
+NORMAL = T.TruncatedNormal(D.Box(0.0, 2.0, dim=2), [0.5, -6.0], [1.0, 4.0])
 FLAT, SLOPED = T.Uniform(D.Simplex(4)), T.Dirichlet([2.0, 1.5, 3.0])
 WALKS: dict[str, Callable[[], Case]] = {
     "hit_and_run": _walk(S.HitAndRun, FLAT),
@@ -86,10 +87,34 @@ WALKS: dict[str, Callable[[], Case]] = {
     "coordinate_hit_and_run_box": _walk(S.CoordinateHitAndRun, T.Uniform(D.Box([0.0, -1.0], [0.1, 3.0]))),
     "coordinate_hit_and_run_slices": _walk(S.CoordinateHitAndRun, SLOPED),
     "billiard_walk": _walk(S.BilliardWalk, FLAT),
+    "truncated_gaussian_gibbs": lambda: Case(S.TruncatedGaussianGibbs(NORMAL), NORMAL),
+    "linear_elliptical_slice": lambda: Case(S.LinearEllipticalSlice(NORMAL, moves=2), NORMAL),
     "billiard_walk_adjusted": _walk(lambda f, d: S.BilliardWalk(f, d, mean_length=0.5), SLOPED),
 }
 
+
+def _laplace(make: Callable[..., S.Kernel], exact: bool) -> Callable[[], Case]:
+    """A kernel ``make(smooth, target)`` for a composite law."""
+    target = T.AnisotropicLaplace([1.0, 2.0, 4.0])
+    build = lambda f: make(f, target)  # noqa: E731
+    return lambda: Case(build(target.smooth), target, exact, build)
+
+
+def _smoothed(f: Callable, target: T.AnisotropicLaplace, **options: object) -> S.Kernel:
+    return S.BregmanMoreauLangevin(f, M.Hypentropy(target.domain), 0.03, nonsmooth=target.nonsmooth, **options)
+
+
+PROXIMAL = {
+    "bregman_moreau": _laplace(lambda f, t: _smoothed(f, t, envelope_map=M.Quadratic(t.domain), smoothing=0.5), True),
+    "bregman_moreau_right": _laplace(lambda f, t: _smoothed(f, t, side="right", smoothing=0.1), True),
+    "bregman_moreau_unadjusted": _laplace(lambda f, t: _smoothed(f, t, adjusted=False), False),
+    "myula": _laplace(lambda f, t: S.MYULA(f, t.domain, 0.01, nonsmooth=t.nonsmooth), False),
+    "projected_langevin": _langevin(lambda f, d: S.ProjectedLangevin(f, d, 0.003), exact=False),
+    "reflected_langevin": _langevin(lambda f, d: S.ReflectedLangevin(f, d, 0.003), exact=False),
+}
+
 KERNELS: dict[str, Callable[[], Case]] = {
+    **PROXIMAL,
     **WALKS,
     **LANGEVIN,
     "mirrored_hmc": _hmc_simplex,
