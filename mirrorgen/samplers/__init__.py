@@ -16,7 +16,13 @@ from mirrorgen.samplers.langevin import (
 )
 from mirrorgen.samplers.run import extend, resume, run
 from mirrorgen.samplers.stein import MSVGD, SVGD, SVMD, SVNG, MatrixSVGD, ProjectedSVGD
-from mirrorgen.samplers.walks import BilliardWalk, CoordinateHitAndRun, HitAndRun
+from mirrorgen.samplers.walks import (
+    BilliardWalk,
+    CoordinateHitAndRun,
+    HitAndRun,
+    LinearEllipticalSlice,
+    TruncatedGaussianGibbs,
+)
 
 __all__ = [
     "BregmanMoreauLangevin",
@@ -35,6 +41,7 @@ __all__ = [
     "HitAndRun",
     "Info",
     "Kernel",
+    "LinearEllipticalSlice",
     "MatrixSVGD",
     "MirrorLangevin",
     "MirroredHMC",
@@ -43,6 +50,7 @@ __all__ = [
     "NoiseShape",
     "ProjectedSVGD",
     "State",
+    "TruncatedGaussianGibbs",
     "extend",
     "resume",
     "run",

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mirrorgen.numerics import eager_values
+
 __all__ = ["IntervalMoments", "interval_moments", "interval_quantile"]
 
 _NODES, _WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(64))
@@ -76,7 +78,9 @@ def interval_quantile(u: Tensor, low: Tensor, high: Tensor) -> Tensor:
     # Now the interval is (near, far) with |near| the smaller end; v is the mass to the right of the answer.
     v = torch.where(flip, 1 - u, u)
     tail = near > _TAIL
-    t = torch.where(tail, _tail_quantile(v, near.clamp_min(_TAIL), far), _body_quantile(v, near.clamp_max(_TAIL), far))
+    t = _body_quantile(v, near.clamp_max(_TAIL), far)
+    if not eager_values(tail) or bool(tail.any()):
+        t = torch.where(tail, _tail_quantile(v, near.clamp_min(_TAIL), far), t)
     t = torch.maximum(torch.minimum(t, far), near)
     return torch.where(flip, t, -t)
 

@@ -33,8 +33,15 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """An order of directions ``(n, k)`` and its blocks."""
+    """An order of directions and its blocks.
 
+    Attributes:
+        order: Numbers of the directions as passed, ``(n,)``.
+        directions: ``(n, k)`` in that order.
+        blocks: Which ones move at once.
+    """
+
+    order: Tensor
     directions: Tensor
     blocks: tuple[Block, ...]
 
@@ -57,7 +64,7 @@ def make_scan(directions: Tensor, rows: Tensor, coupling: Tensor | None = None) 
     for group in groups:
         blocks.append(_block(first, group, speed, moves))
         first += len(group)
-    return Scan(directions[order], tuple(blocks))
+    return Scan(order, directions[order], tuple(blocks))
 
 
 def _color(conflict: Tensor) -> list[list[int]]:
