@@ -4,6 +4,7 @@ from mirrorgen.targets.anisotropic_laplace import AnisotropicLaplace
 from mirrorgen.targets.base import Target
 from mirrorgen.targets.composite import CompositeTarget
 from mirrorgen.targets.dirichlet import Dirichlet
+from mirrorgen.targets.distributions import TargetDistribution, UniformOn
 from mirrorgen.targets.simplex_quadratic import SimplexQuadratic
 from mirrorgen.targets.sparse_logistic import SparseLogistic
 from mirrorgen.targets.truncated_normal import TruncatedNormal
@@ -16,6 +17,8 @@ __all__ = [
     "Dirichlet",
     "SimplexQuadratic",
     "Target",
+    "TargetDistribution",
     "TruncatedNormal",
     "Uniform",
+    "UniformOn",
 ]

@@ -223,6 +223,9 @@ class DomainConstraint(constraints.Constraint):
         self.domain = domain
         super().__init__()
 
+    def __repr__(self) -> str:
+        return f"DomainConstraint({self.domain!r})"
+
     def check(self, value: Tensor) -> Tensor:
         """``domain.contains(value)``."""
         return self.domain.contains(value)

@@ -14,6 +14,7 @@ from mirrorgen.geometry.mirror_maps.neg_entropy import NegEntropy
 from mirrorgen.geometry.mirror_maps.p_norm import PNorm
 from mirrorgen.geometry.mirror_maps.product_map import ProductMap
 from mirrorgen.geometry.mirror_maps.quadratic import Quadratic
+from mirrorgen.geometry.mirror_maps.registry import default_transform
 from mirrorgen.geometry.mirror_maps.regularized_barrier import RegularizedBarrier
 from mirrorgen.geometry.mirror_maps.simplex_entropy import SimplexEntropy
 from mirrorgen.geometry.mirror_maps.slack_entropy import SlackEntropy
@@ -43,4 +44,5 @@ __all__ = [
     "TsallisEntropy",
     "VonNeumann",
     "default",
+    "default_transform",
 ]

@@ -34,6 +34,10 @@ class MirrorTransform(Transform):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MirrorTransform) and other.mirror_map is self.mirror_map
 
+    def with_cache(self, cache_size: int = 1) -> "MirrorTransform":
+        """The transform that remembers its last pair: a point then keeps the exact dual point it came from."""
+        return self if cache_size == self._cache_size else MirrorTransform(self.mirror_map, cache_size)
+
     def _call(self, x: Tensor) -> Tensor:
         return self.mirror_map.to_primal(x)
 
