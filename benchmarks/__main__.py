@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import flow, mirror_maps, transforms
-from benchmarks.records import print_table, write_csv
+from benchmarks import flow, mirror_maps, samplers, transforms
+from benchmarks.records import FORMATS, print_table, write_csv
 
-BENCHMARKS = {"mirror_maps": mirror_maps, "transforms": transforms, "flow": flow}
+BENCHMARKS = {"mirror_maps": mirror_maps, "transforms": transforms, "flow": flow, "samplers": samplers}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,11 +26,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.names or BENCHMARKS:
         module = BENCHMARKS[name]
         rows = module.run(quick=options.quick)
-        print_table(module.TITLE, rows)
+        formats = getattr(module, "FORMATS", FORMATS)
+        print_table(module.TITLE, rows, formats)
         for note in module.NOTES:
             print(f"  {note}")
         flags = f"--threads {options.threads}{' --quick' if options.quick else ''}"
-        write_csv(options.out / f"{name}.csv", f"python -m benchmarks {name} {flags}", module.NOTES, rows)
+        command = f"python -m benchmarks {name} {flags}"
+        write_csv(options.out / f"{name}.csv", command, module.NOTES, rows, formats)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import csv
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,15 +39,16 @@ class Row:
     remark: str
 
 
-def _cells(row: Row) -> list[str]:
-    formats = {"seconds": ".3e", "ratio": ".3g", "error": ".1e", "feasible": ".4f"}
-    values = asdict(row)
-    return ["" if v is None else format(v, formats.get(k, "")) for k, v in values.items()]
+FORMATS = {"seconds": ".3e", "ratio": ".3g", "error": ".1e", "feasible": ".4f"}
 
 
-def print_table(title: str, rows: Sequence[Row]) -> None:
-    """Aligned columns on standard output."""
-    table = [[f.name for f in fields(Row)], *(_cells(row) for row in rows)]
+def _cells(row: Any, formats: Mapping[str, str]) -> list[str]:
+    return ["" if v is None else format(v, formats.get(k, "")) for k, v in asdict(row).items()]
+
+
+def print_table(title: str, rows: Sequence[Any], formats: Mapping[str, str] = FORMATS) -> None:
+    """Aligned columns of rows of one dataclass on standard output; ``formats`` are those of its members."""
+    table = [[f.name for f in fields(rows[0])], *(_cells(row, formats) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     print(f"\n{title}")
     for line in table:
@@ -61,8 +63,10 @@ def cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write_csv(path: Path, command: str, notes: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write ``rows`` under comment lines that say how they came about."""
+def write_csv(
+    path: Path, command: str, notes: Sequence[str], rows: Sequence[Any], formats: Mapping[str, str] = FORMATS
+) -> None:
+    """Write ``rows`` of one dataclass under comment lines that say how they came about."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = [
         f"command: {command}",
@@ -73,5 +77,5 @@ def write_csv(path: Path, command: str, notes: Sequence[str], rows: Sequence[Row
     with path.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in header)
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(f.name for f in fields(Row))
-        writer.writerows(_cells(row) for row in rows)
+        writer.writerow(f.name for f in fields(rows[0]))
+        writer.writerows(_cells(row, formats) for row in rows)
