@@ -87,7 +87,11 @@ def study(name: str, build: Callable[[T.Target], S.Kernel], label: str, ess: flo
     target = TARGETS[label]
     generator = torch.Generator().manual_seed(len(name) + 31 * len(label))
     began = time.process_time()
-    x = S.starting_points(target, M.default(target.domain), CHAINS, dtype=torch.float64, generator=generator)
+    if "entropic" in name:
+        start, x = "exact draws", target.sample(CHAINS, generator=generator)
+    else:
+        start = "spread"
+        x = S.starting_points(target, M.default(target.domain), CHAINS, dtype=torch.float64, generator=generator)
     kernel = build(target)
     pilot = S.run(kernel, x, 200, num_warmup=400, generator=generator)
     per_step = effective_size(pilot.positions) / 200
@@ -98,7 +102,7 @@ def study(name: str, build: Callable[[T.Target], S.Kernel], label: str, ess: flo
     ratio = (draws - target.mean).square().mean((0, 1)) / target.variance
     farthest = float(ratio[(ratio - 1).abs().argmax()])
     row = {
-        "kernel": name, "target": label, "step_size": _number(getattr(chain.kernel, "step_size", None)),
+        "kernel": name, "target": label, "start": start, "step_size": _number(getattr(chain.kernel, "step_size", None)),
         "acceptance": _number(chain.stats["acceptance"].mean()), "ess": round(effective_size(draws)),
         "variance_ratio": round(farthest, 4), "exact_ratio": 1, "max_abs_z_mean": round(score(draws, target.mean), 2),
         "half_volume": "", "exact_half": "", "z_half_volume": "", "nonfinite": int(chain.stats["nonfinite"].sum()),
