@@ -65,7 +65,7 @@ def pentagon() -> domains.Polytope:
 
 
 def euclidean() -> Row:
-    """Maps of the plane."""
+    """Maps of the plane; the dual of the last one is the positive quadrant."""
     m, plane, window = mirror_maps, domains.Euclidean(2), (-3.1, 3.1, -3.1, 3.1)
     skew = m.Quadratic(plane, [[1.0, 0.4], [0.4, 0.8]])
     return Row(
@@ -74,8 +74,8 @@ def euclidean() -> Row:
             Panel(m.Quadratic(plane), "Quadratic", window, 0.5),
             Panel(skew, "Quadratic, with a matrix", window, 0.5, -12, 12),
             Panel(m.PNorm(plane, p=1.5), "PNorm, p = 1.5", window, 0.5, -9, 9),
-            Panel(m.Hypentropy(plane, beta=1.0), r"Hypentropy, $\beta$ = 1", window, 0.25, far=25),
             Panel(m.Hypentropy(plane, beta=0.05), r"Hypentropy, $\beta$ = 0.05", window, 0.5, -10, 10, far=20),
+            Panel(m.Exponential(plane), "Exponential", window, 0.5, 1, 24, far=100),
         ],
     )
 
