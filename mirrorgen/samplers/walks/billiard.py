@@ -69,14 +69,14 @@ def follow(slack: Tensor, speed: Tensor, length: Tensor, kick: Tensor, max_bounc
             travel = torch.minimum(1 / rate, length)
             slack = torch.addcmul(slack, travel, speed, value=-1).clamp_min_(tiny)
             hit = torch.where(travel < length, speed.gather(-1, face), 0)
-            speed = torch.addcmul(speed, hit, kick[face.squeeze(-1)], value=-1)
+            speed = torch.addcmul(speed, hit, kick.index_select(0, face.squeeze(-1)), value=-1)
             length = length - travel
         end.index_copy_(0, rows, slack)
         moving = (length > 0).squeeze(-1).nonzero().squeeze(-1)
         if len(moving) == 0:
             return end
         if len(moving) < len(rows):
-            rows, slack, speed, length = rows[moving], slack[moving], speed[moving], length[moving]
+            rows, slack, speed, length = (v.index_select(0, moving) for v in (rows, slack, speed, length))
     raise ConvergenceError(
         f"{len(rows)} billiard paths are not at their end after {max_bounces} bounces; lower mean_length",
         float(length.max()),

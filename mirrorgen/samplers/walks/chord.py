@@ -6,17 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SliceDraw", "chord", "slice_on_chord"]
+__all__ = ["SliceDraw", "chord", "open_chord", "slice_on_chord"]
 
 
 def chord(slack: Tensor, speed: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
-    """Both ends ``low < 0 < high`` of ``{t : slack - t speed > 0}``, with constraints along axis ``dim``.
+    """Both ends ``low < 0 < high`` of ``{t : slack - t speed > 0}`` in a bounded set, constraints along axis ``dim``.
 
-    One division per constraint and two reductions; ends are infinite where nothing is in the way.
+    One division per constraint and two reductions.
     """
     rate = speed / slack
-    low, high = rate.amin(dim), rate.amax(dim)
-    return torch.where(low < 0, 1 / low, -torch.inf), torch.where(high > 0, 1 / high, torch.inf)
+    return rate.amin(dim).reciprocal_(), rate.amax(dim).reciprocal_()
+
+
+def open_chord(slack: Tensor, speed: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+    """As ``chord`` for any set; ends are infinite where nothing is in the way."""
+    low, high = chord(slack, speed, dim)
+    return torch.where(low < 0, low, -torch.inf), torch.where(high > 0, high, torch.inf)
 
 
 class SliceDraw(NamedTuple):

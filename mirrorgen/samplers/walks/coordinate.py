@@ -13,34 +13,9 @@ from mirrorgen.samplers.base import Info, Kernel, Noise, NoiseShape, check_log_d
 from mirrorgen.samplers.density import LogDensity
 from mirrorgen.samplers.walks.chord import chord, slice_on_chord
 from mirrorgen.samplers.walks.frame import Frame, Rounding, WalkState, is_uniform, make_frame, require_bounded
-from mirrorgen.samplers.walks.scan import Block, Scan, exchange_directions, make_scan
+from mirrorgen.samplers.walks.scan import Scan, exchange_directions, make_scan
 
-__all__ = ["CoordinateHitAndRun", "move_block"]
-
-
-def move_block(slack: Tensor, block: Block, t: Tensor, part: Tensor) -> Tensor:
-    """Slacks ``(m + 1, chains)`` after steps ``t (q, chains)`` along a block; ``part`` are those it moves.
-
-    Changes ``slack`` in place: it is a step's own copy, and a copy per block would cost more than the block.
-    """
-    new = torch.addcmul(part, t.unsqueeze(1), block.speed.to(t), value=-1).clamp_min(torch.finfo(t.dtype).tiny)
-    if block.rows is None:
-        slack[:-1] = new[0]
-        return slack
-    return slack.index_copy_(0, block.rows, new.flatten(0, 1))
-
-
-def take_block(slack: Tensor, block: Block) -> Tensor:
-    """Slacks ``(q, p, chains)`` that a block moves."""
-    if block.rows is None:
-        return slack[:-1].unsqueeze(0)
-    return slack[block.rows].unflatten(0, (block.size, -1))
-
-
-def padded_slack(frame: Frame, w: Tensor) -> Tensor:
-    """Slacks ``(m + 1, chains)``; the last one belongs to no constraint and pads blocks."""
-    slack = frame.slack(w)
-    return torch.cat([slack, torch.ones_like(slack[:1])])
+__all__ = ["CoordinateHitAndRun"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +55,7 @@ class CoordinateHitAndRun(Kernel):
     tries: int = 8
     frame: Frame = field(init=False, repr=False)
     scan: Scan = field(init=False, repr=False)
+    recover: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_bounded(self.body, "CoordinateHitAndRun")
@@ -92,6 +68,7 @@ class CoordinateHitAndRun(Kernel):
             coupling = torch.ones(len(directions), len(directions), dtype=torch.bool)
         object.__setattr__(self, "frame", frame)
         object.__setattr__(self, "scan", make_scan(directions, frame.rows, coupling))
+        object.__setattr__(self, "recover", self.scan.recover(frame.rows))
 
     def _preferred(self, frame: Frame) -> Tensor:
         k = self.body.dual_dim
@@ -129,27 +106,24 @@ class CoordinateHitAndRun(Kernel):
         return self._slice_sweep(state, noise.uniform)
 
     def _uniform_sweep(self, state: WalkState, uniform: Tensor) -> tuple[WalkState, Info]:
-        slack = padded_slack(self.frame, state.w)
-        taken = []
+        table = self.scan.table(self.frame.slack(state.w))
         for block in self.scan.blocks:
-            part = take_block(slack, block)
-            u = uniform[block.first : block.first + block.size]
-            t = torch.lerp(*chord(part, block.speed.to(part), 1), u)
-            slack = move_block(slack, block, t, part)
-            taken.append(t)
-        w = state.w + torch.cat(taken).mT @ self.scan.directions.to(state.w)
+            table, part = block.take(table)
+            t = torch.lerp(*chord(part, block.speed.to(part), 1), uniform[block.first : block.first + block.size])
+            table = block.move(table, part, t)
+        w = (1 - table).mT @ self.recover.to(state.w)
         return WalkState(self.frame.leave(w), w, state.log_density), unadjusted(torch.isfinite(w[:, 0]))
 
     def _slice_sweep(self, state: WalkState, uniform: Tensor) -> tuple[WalkState, Info]:
-        slack = padded_slack(self.frame, state.w)
+        table = self.scan.table(self.frame.slack(state.w))
         hits, broken = [], torch.zeros_like(uniform[:, 0], dtype=torch.bool)
         pieces = uniform.chunk(len(self.scan.blocks), 1)
         for block, direction, u in zip(self.scan.blocks, self.scan.directions.to(state.w), pieces, strict=True):
-            part = take_block(slack, block)
+            table, part = block.take(table)
             low, high = chord(part, block.speed.to(part), 1)
             evaluate = partial(self._along, state.w, direction)
             draw = slice_on_chord(evaluate, state.x, state.log_density, low[0], high[0], u)
-            slack = move_block(slack, block, draw.t.unsqueeze(0), part)
+            table = block.move(table, part, draw.t.unsqueeze(0))
             state = WalkState(draw.point, torch.addcmul(state.w, draw.t.unsqueeze(-1), direction), draw.value)
             hits.append(draw.accepted)
             broken = broken | draw.nonfinite

@@ -12,6 +12,8 @@ __all__ = ["Block", "Scan", "exchange_directions", "make_scan"]
 
 # Speeds below this share of the largest are rounding.
 _ZERO = 1e-12
+# Blocks that move a smaller share of the slacks leave the others where they are.
+_FEW = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +23,33 @@ class Block:
     Attributes:
         first: Number of the first direction.
         size: Number of directions ``q``.
-        rows: Slacks that they move ``(q * p,)``, padded with the number of slacks; None if ``q = 1`` and all move.
-        speed: ``(q, p, 1)``, zero for padding.
+        rows: Where the table of slacks has those that the block moves, ``(q * p,)``, followed by the others if
+            ``reorders``; None if the table starts with them.
+        speed: ``(q, p, 1)``, zero for rows of padding.
+        reorders: Whether the table is rearranged so that it starts with the slacks that the block moves. For blocks
+            that move most slacks one gather is cheaper than reading and writing them where they are.
     """
 
     first: int
     size: int
     rows: Tensor | None
     speed: Tensor
+    reorders: bool
+
+    def take(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """The table ``(rows, chains)``, rearranged, and the slacks ``(q, p, chains)`` that the block moves."""
+        if self.reorders and self.rows is not None:
+            table = table.index_select(0, self.rows)
+        count = self.speed.shape[0] * self.speed.shape[1]
+        part = table[:count] if self.reorders or self.rows is None else table.index_select(0, self.rows)
+        return table, part.unflatten(0, (self.size, -1))
+
+    def move(self, table: Tensor, part: Tensor, t: Tensor) -> Tensor:
+        """The table after steps ``t (q, chains)``. In place: a step owns its table, copies would cost more."""
+        part.addcmul_(t.unsqueeze(1), self.speed.to(t), value=-1).clamp_min_(torch.finfo(t.dtype).tiny)
+        if not self.reorders and self.rows is not None:
+            table.index_copy_(0, self.rows, part.flatten(0, 1))
+        return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +60,24 @@ class Scan:
         order: Numbers of the directions as passed, ``(n,)``.
         directions: ``(n, k)`` in that order.
         blocks: Which ones move at once.
+        padding: Rows to append to the slacks for blocks whose directions move different numbers of them.
+        layout: Which slack is where in the table after a sweep.
     """
 
     order: Tensor
     directions: Tensor
     blocks: tuple[Block, ...]
+    padding: int
+    layout: tuple[int, ...]
+
+    def recover(self, rows: Tensor) -> Tensor:
+        """``R`` with ``w = (1 - table)^T R`` for the table after a sweep, if ``rows (m, k)`` span, ``(rows, k)``."""
+        inverse = torch.linalg.pinv(rows).mT
+        return torch.cat([inverse, inverse.new_zeros(self.padding, rows.shape[1])])[list(self.layout)]
+
+    def table(self, slack: Tensor) -> Tensor:
+        """A fresh table for a sweep from slacks ``(m, chains)``."""
+        return torch.cat([slack, slack.new_ones(self.padding, slack.shape[1])])
 
 
 def make_scan(directions: Tensor, rows: Tensor, coupling: Tensor | None = None) -> Scan:
@@ -60,11 +94,14 @@ def make_scan(directions: Tensor, rows: Tensor, coupling: Tensor | None = None) 
     conflict = (shared @ shared.mT > 0) if coupling is None else (shared @ shared.mT > 0) | coupling
     groups = _color(conflict)
     order = torch.tensor([i for group in groups for i in group], device=rows.device)
-    blocks, first = [], 0
+    counts = [[int(moves[i].sum()) for i in group] for group in groups]
+    padding = max(len(c) * max(c) - sum(c) for c in counts)
+    blocks, first, layout = [], 0, list(range(len(rows) + padding))
     for group in groups:
-        blocks.append(_block(first, group, speed, moves))
+        block, layout = _block(first, group, speed, moves, layout)
+        blocks.append(block)
         first += len(group)
-    return Scan(order, directions[order], tuple(blocks))
+    return Scan(order, directions[order], tuple(blocks), padding, tuple(layout))
 
 
 def _color(conflict: Tensor) -> list[list[int]]:
@@ -81,16 +118,24 @@ def _color(conflict: Tensor) -> list[list[int]]:
     return groups
 
 
-def _block(first: int, group: list[int], speed: Tensor, moves: Tensor) -> Block:
+def _block(first: int, group: list[int], speed: Tensor, moves: Tensor, layout: list[int]) -> tuple[Block, list[int]]:
+    """A block, given which slack is where in the table, and where they are after it."""
     q, m = len(group), speed.shape[1]
-    if q == 1 and bool(moves[group[0]].all()):
-        return Block(first, 1, None, speed[group[0]].reshape(1, m, 1))
     p = int(moves[group].sum(1).amax())
-    rows, values = torch.full((q, p), m, device=speed.device), speed.new_zeros(q, p)
+    spare = iter(range(m, len(layout)))
+    wanted, values = [], speed.new_zeros(q, p, 1)
     for j, i in enumerate(group):
-        hit = moves[i].nonzero().flatten()
-        rows[j, : len(hit)], values[j, : len(hit)] = hit, speed[i, hit]
-    return Block(first, q, rows.flatten(), values.unsqueeze(-1))
+        hit = moves[i].nonzero().flatten().tolist()
+        wanted += hit + [next(spare) for _ in range(p - len(hit))]
+        values[j, : len(hit), 0] = speed[i, hit]
+    place = {row: position for position, row in enumerate(layout)}
+    if wanted == layout[: len(wanted)]:
+        return Block(first, q, None, values, True), layout
+    if len(wanted) < _FEW * len(layout):
+        return Block(first, q, torch.tensor([place[row] for row in wanted]).to(speed.device), values, False), layout
+    chosen = set(wanted)
+    layout = wanted + [row for row in layout if row not in chosen]
+    return Block(first, q, torch.tensor([place[row] for row in layout]).to(speed.device), values, True), layout
 
 
 def exchange_directions(domain: Domain) -> Tensor | None:

@@ -8,8 +8,7 @@ from torch import Tensor
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.numerics import upcast
 from mirrorgen.samplers.base import Info, Kernel, Noise, NoiseShape, check_log_density, unadjusted
-from mirrorgen.samplers.walks.chord import chord
-from mirrorgen.samplers.walks.coordinate import move_block, padded_slack, take_block
+from mirrorgen.samplers.walks.chord import open_chord
 from mirrorgen.samplers.walks.frame import WalkState
 from mirrorgen.samplers.walks.gaussian_frame import GaussianFrame, make_gaussian_frame
 from mirrorgen.samplers.walks.scan import Scan, make_scan
@@ -79,16 +78,16 @@ class TruncatedGaussianGibbs(Kernel):
         scale = variance.sqrt()
         # Minus the gradient of the energy; times the variance it is the way from here to the conditional mean.
         force = precision @ (mean - state.w).mT[order]
-        slack, uniform = padded_slack(frame, state.w), upcast(noise.uniform.mT)
+        table, uniform = self.scan.table(frame.slack(state.w)), upcast(noise.uniform.mT)
         taken = []
         for block in blocks:
             own = slice(block.first, block.first + block.size)
-            part = take_block(slack, block)
-            low, high = chord(part, block.speed, 1)
+            table, part = block.take(table)
+            low, high = open_chord(part, block.speed, 1)
             center = force[own] * variance[own]
             number = interval_quantile(uniform[own], (low - center) / scale[own], (high - center) / scale[own])
             t = torch.maximum(torch.minimum(center + scale[own] * number, high), low)
-            slack = move_block(slack, block, t, part)
+            table = block.move(table, part, t)
             force = torch.addmm(force, precision[:, own], t, alpha=-1) if self.coupled else force
             taken.append(t)
         w = state.w + torch.cat(taken).mT @ self.scan.directions
