@@ -1,0 +1,189 @@
+"""Pivots from draws of any sampler on the orthant, without degenerate weights.
+
+The published scheme draws ``o`` at one parameter and carries draws to another by the ratio of two densities of
+``(T, o)``. That ratio varies exponentially, so that ends of wide intervals rest on few draws. Two steps avoid this.
+
+*Integrate T out.* Before selection ``T ~ N(M(theta), s^2)`` and ``z ~ N(mu, C)`` are independent, and only the former
+knows ``theta``. Selection ``z + gamma T > 0`` says ``L(z) < T < U(z)``. With ``h_theta(z) = P_theta(L(z) < T < U(z))``
+
+    p_theta(z) ~ N(z; mu, C) h_theta(z),    pivot(theta) = E_theta[P_theta(T <= t | L(z) < T < U(z))],
+
+both in closed form: the law of a truncated normal number given ``z``. The ratio of two laws of ``z`` is a ratio of
+probabilities.
+
+*Draw where the answer is.* Draws at several parameters ``theta_k`` (nodes) are pooled: relative to their mixture, the
+weight of ``z`` at ``theta`` is ``h_theta(z) / sum_k n_k h_k(z) / Z_k``, with the constants ``Z_k`` that maximise the
+likelihood (multistate Bennett acceptance ratio). The first node is the least squares estimate; ends of
+intervals that rest on too few effective draws become nodes, until all rest on enough. For any fixed nodes the pivot
+is exact in the limit of many draws, provided that the sampler is.
+
+Source: Geyer, "Estimating normalizing constants and reweighting mixtures", 1994; Shirts, Chodera, "Statistically optimal
+analysis of samples from multiple equilibrium states", 2008; truncation given ``z``: Lee, Sun, Sun, Taylor, "Exact
+post-selection inference, with application to the lasso", 2016.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import log_ndtr, logsumexp
+from torch import Tensor
+
+from mirrorgen.errors import ConvergenceError, ShapeError
+from mirrorgen.geometry.mirror_maps import SoftplusDual
+from mirrorgen.samplers.api import starting_points
+from mirrorgen.samplers.hmc import MirroredHMC
+from mirrorgen.samplers.run import run
+from mirrorgen.samplers.selective_inference.density import SelectiveLaw
+from mirrorgen.samplers.selective_inference.lasso import Array
+from mirrorgen.targets import TruncatedNormal
+
+__all__ = ["Intervals", "SampledPivot", "Sampler", "draw_intervals", "mirrored_hmc", "refine"]
+
+Sampler = Callable[[TruncatedNormal, int, torch.Generator], Tensor]
+"""``sampler(density, n, generator)``: about ``n`` draws ``(n, k)`` of a normal law on ``Orthant(k)``, any mean and
+covariance, whose coordinates before truncation have standard deviations around one."""
+
+_CHAINS = 128
+_WARM_UP = 150
+
+
+def mirrored_hmc(density: TruncatedNormal, n: int, generator: torch.Generator) -> Tensor:
+    """The default sampler: Hamiltonian Monte Carlo in the dual of ``SoftplusDual``, 128 chains."""
+    mirror_map = SoftplusDual(density.domain)
+    chains = min(_CHAINS, n)
+    x = starting_points(density, mirror_map, chains, dtype=torch.float64, generator=generator)
+    kernel = MirroredHMC(density, mirror_map, step_size=0.3)
+    return run(kernel, x, -(-n // chains), num_warmup=_WARM_UP, generator=generator).flatten()
+
+
+class Intervals(NamedTuple):
+    """Draws of ``z`` at one parameter, as the interval of ``T`` that each leaves.
+
+    Attributes:
+        theta: The parameter.
+        low: ``L(z) (n,)``, may be ``-inf``.
+        high: ``U(z) (n,)``, may be ``inf``.
+    """
+
+    theta: float
+    low: Array
+    high: Array
+
+
+def draw_intervals(
+    law: SelectiveLaw, theta: float, sampler: Sampler, size: int, generator: torch.Generator
+) -> Intervals:
+    """Draw from ``law.density(theta)`` and complete the draws by ``T``.
+
+    Raises:
+        ShapeError: If the sampler returns another shape.
+        DomainError: If it returns a point that is not strictly positive.
+    """
+    density, gamma = law.density(theta), law.gamma
+    draws = sampler(density, size, generator).detach().double().cpu()
+    if draws.ndim != 2 or draws.shape[1] != len(gamma) or len(draws) == 0:
+        raise ShapeError(f"the sampler must return draws of shape (n, {len(gamma)}), got {tuple(draws.shape)}")
+    density.domain.check(draws, "the draws of the sampler")
+    normal = torch.randn(len(draws), generator=generator, dtype=torch.float64)
+    z = law.residual(draws.numpy(), theta, normal.numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = -z / gamma
+    return Intervals(
+        theta, np.where(gamma > 0, bound, -np.inf).max(1), np.where(gamma < 0, bound, np.inf).min(1)
+    )  # fmt: skip
+
+
+class SampledPivot:
+    """The pivot of a law from draws at some parameters.
+
+    Args:
+        law: The law of the estimate.
+        batches: Draws, one batch per parameter.
+    """
+
+    def __init__(self, law: SelectiveLaw, batches: Sequence[Intervals]) -> None:
+        self.law, self.batches = law, tuple(batches)
+        self._low = np.concatenate([batch.low for batch in batches])
+        self._high = np.concatenate([batch.high for batch in batches])
+        logs = np.stack([self._log_mass(batch.theta, self._high) for batch in batches])
+        self._log_mixture = _log_mixture(logs, np.array([len(batch.low) for batch in batches]))
+
+    def _log_mass(self, theta: float, high: Array) -> Array:
+        """``log P_theta(L < T < high)`` per draw, ``-inf`` where ``high <= L``."""
+        mean, s = self.law.mean(theta), self.law.variance**0.5
+        a, b = (self._low - mean) / s, (high - mean) / s
+        # From the side where both tails are small, where differences of their logarithms keep their digits.
+        flip = a + b > 0
+        near, far = np.where(flip, -a, b), np.where(flip, -b, a)
+        log_near = log_ndtr(near)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(near > far, log_near + np.log(-np.expm1(log_ndtr(far) - log_near)), -np.inf)
+
+    def _log_weights(self, theta: float) -> tuple[Array, float]:
+        """Logarithms of the weights of the draws at ``theta``, and of their sum."""
+        logs = self._log_mass(theta, self._high) - self._log_mixture
+        return logs, float(logsumexp(logs))
+
+    def __call__(self, theta: float) -> float:
+        below = self._log_mass(theta, np.minimum(self._high, self.law.estimate)) - self._log_mixture
+        return float(np.exp(below - self._log_weights(theta)[1]).sum())
+
+    def effective_size(self, theta: float) -> float:
+        """``1 / sum w^2`` of the weights at ``theta``: how many equally weighted draws the pivot there rests on."""
+        logs, total = self._log_weights(theta)
+        return float(1 / np.exp(2 * (logs - total)).sum())
+
+
+def refine(
+    law: SelectiveLaw,
+    ends: Callable[[SampledPivot], list[float]],
+    draw: Callable[[float], Intervals],
+    enough: float,
+    rounds: int = 12,
+) -> SampledPivot:
+    """A pivot with enough effective draws at all parameters that matter.
+
+    Args:
+        law: The law of the estimate.
+        ends: These parameters, from the pivot so far.
+        draw: Draws at a parameter.
+        enough: Effective draws asked for.
+        rounds: Limit on the nodes beyond the first, the least squares estimate.
+    """
+    pivot = SampledPivot(law, [draw(law.estimate)])
+    for _ in range(rounds):
+        sizes = {theta: pivot.effective_size(theta) for theta in ends(pivot) if np.isfinite(theta)}
+        if not sizes or min(sizes.values()) >= enough:
+            break
+        worst = min(sizes, key=lambda theta: sizes[theta])
+        pivot = SampledPivot(law, [*pivot.batches, draw(worst)])
+    return pivot
+
+
+def _log_mixture(logs: Array, counts: Array) -> Array:
+    """``log sum_k n_k h_k / Z_k`` per draw, with the ``Z_k`` by Newton's method on a convex function.
+
+    Args:
+        logs: ``log h_k`` of every draw, ``(nodes, draws)``.
+        counts: ``n_k``.
+
+    Raises:
+        ConvergenceError: If draws of neighbouring nodes do not overlap.
+    """
+    total, offset = counts.sum(), np.zeros(len(counts))
+    for _ in range(200):
+        mixture = logsumexp(logs + offset[:, None], axis=0)
+        share = np.exp(logs + offset[:, None] - mixture)
+        error = share.sum(1) - counts
+        if np.abs(error).max() < 1e-9 * total:
+            return mixture
+        hessian = np.diag(share.sum(1)) - share @ share.T
+        # The first offset is free; the ridge keeps steps finite while nodes hardly overlap.
+        step = np.zeros(len(counts))
+        step[1:] = np.linalg.solve(hessian[1:, 1:] + 1e-9 * total * np.eye(len(counts) - 1), -error[1:])
+        offset = offset + np.clip(step, -3, 3)
+    raise ConvergenceError(
+        "the draws at different parameters do not overlap; raise num_samples", float(np.abs(error).max())
+    )
