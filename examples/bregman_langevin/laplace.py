@@ -5,9 +5,9 @@
 The experiment of Lau and Liu, "Bregman proximal Langevin Monte Carlo via Bregman-Moreau envelopes", 2022: the law
 ``exp(-sum_i i |t_i|)``, smoothing 1e-5, step 5e-6, start N(0, I); the publication shows histograms only. Here: the
 relative error of ``E|t_i|``, whose exact value is ``1 / i``, after a burn-in of a fifth. Beside the published methods
-run the same dynamics with a plain subgradient in place of the envelope, the Metropolis-adjusted forms of both, and a
-quadratic map whose metric has the scales of the target. All methods but the last share their noise, so that their
-differences are those of the method. A replicate is four chains; replicates are independent.
+run the same dynamics with a plain subgradient in place of the envelope, with a wider envelope (1e-2), the
+Metropolis-adjusted forms of all three, and a quadratic map whose metric has the scales of the target. All methods
+share their noise, so that their differences are those of the method. A replicate is four chains.
 Writes ``laplace.csv``, ``laplace_coordinates.csv`` and ``laplace.png``.
 """
 
@@ -18,15 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from mirrorgen.geometry.mirror_maps import Hypentropy, Quadratic
 from torch import Tensor
 
+from mirrorgen.geometry.mirror_maps import Hypentropy, Quadratic
 from mirrorgen.samplers import MYULA, BregmanMoreauLangevin, Kernel, MirrorLangevin, run
 from mirrorgen.targets import AnisotropicLaplace
 
 SHOWN = (1, 2, 5, 10, 25, 50, 75, 100)
 CHAINS = 4
-STEP, SMOOTHING = 5e-6, 1e-5
+STEP, SMOOTHING, WIDE = 5e-6, 1e-5, 1e-2
 
 
 @dataclass(frozen=True)
@@ -38,35 +38,49 @@ class Method:
     kernel: Kernel
     earlier: float | None = None
 
+    @property
+    def smoothing(self) -> str:
+        """``lambda``, where there is an envelope."""
+        return f"{self.kernel.smoothing:g}" if hasattr(self.kernel, "smoothing") else ""
 
-def methods(target: AnisotropicLaplace) -> list[Method]:
+    @property
+    def label(self) -> str:
+        """Name for the legend."""
+        return f"{self.name}, {self.envelope} {self.smoothing}".strip()
+
+
+def methods(target: AnisotropicLaplace, warmup: int) -> list[Method]:
     """Those of the publication first."""
     space, rates = target.domain, target.rates
     dynamics = Hypentropy(space, 2 * (101 - rates).sqrt())
-    options = {"nonsmooth": target.nonsmooth, "smoothing": SMOOTHING}
 
-    def smoothed(adjusted: bool, envelope_map: Quadratic | Hypentropy) -> Kernel:
-        return BregmanMoreauLangevin(
-            target.smooth, dynamics, STEP, adjusted=adjusted, envelope_map=envelope_map, **options
-        )
+    def tuned(kernel: Kernel) -> Kernel:
+        return with_step_size(kernel, target, warmup)
 
+    def smoothed(adjusted: bool, envelope_map: Quadratic | Hypentropy, smoothing: float = SMOOTHING) -> Kernel:
+        options = {"nonsmooth": target.nonsmooth, "envelope_map": envelope_map, "smoothing": smoothing}
+        return BregmanMoreauLangevin(target.smooth, dynamics, STEP, adjusted=adjusted, **options)
+
+    myula = MYULA(target.smooth, space, STEP, nonsmooth=target.nonsmooth, smoothing=SMOOTHING)
     norm, hyp = Quadratic(space, rates / 2), Hypentropy(space, 101 - rates)
     return [
-        Method("MYULA", "Moreau", MYULA(target.smooth, space, STEP, **options), 0.102),
+        Method("MYULA", "Moreau", myula, 0.102),
         Method("mirror, unadjusted", "M-norm", smoothed(False, norm), 0.088),
         Method("mirror, unadjusted", "hypentropy", smoothed(False, hyp), 0.141),
         Method("mirror, unadjusted", "none", MirrorLangevin(target, dynamics, STEP, adjusted=False), 0.088),
-        Method("mirror, adjusted", "M-norm", tuned(smoothed(True, norm), target)),
-        Method("mirror, adjusted", "none", tuned(MirrorLangevin(target, dynamics, STEP), target)),
-        Method("scaled metric, adjusted", "none", tuned(MirrorLangevin(target, Quadratic(space, rates**2)), target)),
+        Method("mirror, unadjusted", "M-norm", smoothed(False, norm, WIDE)),
+        Method("mirror, adjusted", "M-norm", tuned(smoothed(True, norm))),
+        Method("mirror, adjusted", "M-norm", tuned(smoothed(True, norm, WIDE))),
+        Method("mirror, adjusted", "none", tuned(MirrorLangevin(target, dynamics, STEP))),
+        Method("scaled metric, adjusted", "none", tuned(MirrorLangevin(target, Quadratic(space, rates**2)))),
     ]
 
 
-def tuned(kernel: Kernel, target: AnisotropicLaplace) -> Kernel:
+def with_step_size(kernel: Kernel, target: AnisotropicLaplace, warmup: int) -> Kernel:
     """With the step size that warm-up finds from exact draws, on a seed that no result uses."""
     generator = torch.Generator().manual_seed(1)
     start = target.sample(16, generator=generator)
-    warm = run(kernel, start, 1, num_warmup=1000, generator=generator).kernel
+    warm = run(kernel, start, 1, num_warmup=warmup, generator=generator).kernel
     return replace(warm, step_size=float(f"{float(warm.step_size):.2g}"))
 
 
@@ -91,16 +105,17 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     target = AnisotropicLaplace(100)
     rows, curves = [], {}
-    for method in methods(target):
+    for method in methods(target, min(1000, steps)):
         begin = time.process_time()
         sizes, acceptance = mean_sizes(method.kernel, 100, steps, replicates)
         error = sizes / target.mean_size - 1
         mean_error = error.abs().mean(-1)
-        curves[f"{method.name}, envelope: {method.envelope}"] = error
+        curves[method.label] = error
         rows.append(
             {
                 "method": method.name,
                 "envelope": method.envelope,
+                "smoothing": method.smoothing,
                 "step_size": f"{float(method.kernel.step_size):.2g}",
                 "acceptance": f"{acceptance:.3f}",
                 "mean_abs_error": f"{mean_error.mean():.4f}",
@@ -141,7 +156,7 @@ def draw(path: Path, curves: dict[str, Tensor]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    styles = dict(zip(curves, ("C7-", "C0-", "C3-", "k:", "C0-", "k:", "C2-"), strict=True))
+    styles = dict(zip(curves, ("C7-", "C0-", "C3-", "k:", "C1-", "C0-", "C1-", "k:", "C2-"), strict=True))
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
     coordinate = torch.arange(1, 101)
     for name, error in curves.items():
