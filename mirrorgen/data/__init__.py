@@ -16,17 +16,13 @@ from mirrorgen.data.published import (
 )
 from mirrorgen.data.synthetic import Synthetic
 from mirrorgen.data.table import Table
-from mirrorgen.data.targets import DirichletMixture, Target, TruncatedMixture
 
 __all__ = [
     "Digits",
-    "DirichletMixture",
     "Synthetic",
     "Table",
-    "Target",
     "TensorDataModule",
     "TensorLoader",
-    "TruncatedMixture",
     "ball6",
     "ball6_domain",
     "cube_mixture",

@@ -1,10 +1,13 @@
 """The targets of published experiments. Each is a function, usable as ``class_path`` in a configuration."""
 
-import torch
+import itertools
 
-from mirrorgen.data.targets import DirichletMixture, TruncatedMixture, corners, uniform_box
+import torch
+from torch import Tensor
+
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains import Ball, Box, Polytope
+from mirrorgen.targets import DirichletMixture, TruncatedMixture
 
 __all__ = [
     "ball6",
@@ -17,6 +20,17 @@ __all__ = [
     "toy2d",
     "toy2d_domain",
 ]
+
+
+def corners(dim: int, scale: float) -> Tensor:
+    """The ``2^dim`` points ``{-scale, scale}^dim``, float64."""
+    return scale * torch.tensor(list(itertools.product([-1.0, 1.0], repeat=dim)), dtype=torch.float64)
+
+
+def uniform_box(n: int, dim: int, half_width: float, seed: int) -> Tensor:
+    """``n`` uniform points of ``[-half_width, half_width]^dim`` from a seed, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return half_width * (2 * torch.rand(n, dim, generator=generator, dtype=torch.float64) - 1)
 
 
 def polytope10_domain() -> Polytope:
@@ -96,9 +110,12 @@ def sphere_mixture(dim: int = 6) -> TruncatedMixture:
 class _FoldedMixture(TruncatedMixture):
     """As ``TruncatedMixture``, but folded into a box by reflection instead of rejection."""
 
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+    def log_density(self, x: Tensor) -> Tensor:
+        raise DomainError("folded mixtures can be sampled; their log-density, a sum over reflections, is not provided")
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         origin = self.domain.interior_point().expand(n, -1)
-        return self.domain.reflect(origin.float(), (self.propose(n, generator) - origin).float())
+        return self.domain.reflect(origin, self.propose(n, generator) - origin)
 
 
 def cube_mixture(dim: int = 6) -> TruncatedMixture:

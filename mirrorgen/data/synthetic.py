@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from mirrorgen.data.base import SPLITS, TensorDataModule
-from mirrorgen.data.targets import Target
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.seeding import counter_generator
+from mirrorgen.targets import Target
 
 __all__ = ["Synthetic"]
 
@@ -42,7 +42,11 @@ class Synthetic(TensorDataModule):
 
     def build(self) -> dict[str, tuple[Tensor, ...]]:
         sizes = (self.num_train, self.num_eval, self.num_eval)
+        # Models train in float32, where a draw next to a face may round onto it.
         return {
-            name: (self.target.sample(n, generator=counter_generator(self.seed, 2, i)),)
+            name: (self.domain.pull_inside(self._draw(n, i).float())[0],)
             for i, (name, n) in enumerate(zip(SPLITS, sizes, strict=True))
         }
+
+    def _draw(self, n: int, split: int) -> Tensor:
+        return self.target.sample(n, generator=counter_generator(self.seed, 2, split))

@@ -5,6 +5,7 @@ from mirrorgen.targets.base import Target
 from mirrorgen.targets.composite import CompositeTarget
 from mirrorgen.targets.dirichlet import Dirichlet
 from mirrorgen.targets.distributions import TargetDistribution, UniformOn
+from mirrorgen.targets.mixtures import DirichletMixture, TruncatedMixture
 from mirrorgen.targets.simplex_quadratic import SimplexQuadratic
 from mirrorgen.targets.sparse_logistic import SparseLogistic
 from mirrorgen.targets.truncated_normal import TruncatedNormal
@@ -15,9 +16,11 @@ __all__ = [
     "CompositeTarget",
     "SparseLogistic",
     "Dirichlet",
+    "DirichletMixture",
     "SimplexQuadratic",
     "Target",
     "TargetDistribution",
+    "TruncatedMixture",
     "TruncatedNormal",
     "Uniform",
     "UniformOn",

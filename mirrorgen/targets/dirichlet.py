@@ -43,8 +43,13 @@ class Dirichlet(Target):
         return self.mean * (1 - self.mean) / (self.concentration.sum() + 1)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        # Gamma(a) = Gamma(a + 1) U^(1/a), in logs: small parameters do not underflow before the softmax.
-        a = self.concentration.expand(n, -1)
-        log_gamma = torch._standard_gamma(a + 1, generator=generator).log()
-        u = torch.rand(a.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-        return self.domain.pull_inside(torch.softmax(log_gamma + u.log() / a, -1))[0]
+        logs = log_gamma_draws(self.concentration.expand(n, -1), generator)
+        return self.domain.pull_inside(torch.softmax(logs, -1))[0]
+
+
+def log_gamma_draws(a: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Logarithms of draws of ``Gamma(a, 1)``, from ``Gamma(a) = Gamma(a + 1) U^(1/a)``: small ``a`` do not underflow."""
+    # The function below torch.distributions.Gamma, which takes no generator.
+    log_gamma = torch._standard_gamma(a + 1, generator=generator).log()
+    u = torch.rand(a.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
+    return log_gamma + u.log() / a

@@ -7,11 +7,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from mirrorgen.data import Synthetic, TruncatedMixture
+from mirrorgen.data import Synthetic
 from mirrorgen.flows import MirrorFlow
 from mirrorgen.geometry.domains import Polytope
 from mirrorgen.geometry.mirror_maps import RegularizedBarrier
 from mirrorgen.nets import MLP
+from mirrorgen.targets import TruncatedMixture
 from mirrorgen.training import EMA, Checkpoint, Feasibility, FlowTask
 
 A = [[0.6, 0.8], [-1.0, 0.3], [0.1, -1.0]]

@@ -1,29 +1,14 @@
-"""Synthetic laws on constrained sets: the targets of published experiments, exactly reproducible from seeds."""
-
-import itertools
-from abc import ABC, abstractmethod
+"""Mixtures on convex sets: the laws behind the synthetic data of published experiments."""
 
 import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError, DomainError, ShapeError
 from mirrorgen.geometry.domains import Domain, Simplex
+from mirrorgen.targets.base import Target
+from mirrorgen.targets.dirichlet import log_gamma_draws
 
-__all__ = ["DirichletMixture", "Target", "TruncatedMixture", "corners"]
-
-
-class Target(ABC):
-    """A law on a domain that can be sampled exactly.
-
-    Attributes:
-        domain: The set that holds the draws.
-    """
-
-    domain: Domain
-
-    @abstractmethod
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` independent draws ``(n, dim)`` in float32, strictly inside ``domain`` in that dtype."""
+__all__ = ["DirichletMixture", "TruncatedMixture"]
 
 
 class TruncatedMixture(Target):
@@ -35,7 +20,7 @@ class TruncatedMixture(Target):
     Args:
         domain: The set.
         means: Means ``(k, dim)``; they may lie outside.
-        variance: One number, one per component ``(k, 1)``, or ``(k, dim)``.
+        component_variance: One number, one per component ``(k, 1)``, or ``(k, dim)``.
         weights: Component weights ``(k,)``; equal if None.
 
     Raises:
@@ -46,28 +31,33 @@ class TruncatedMixture(Target):
         self,
         domain: Domain,
         means: Tensor | list,
-        variance: Tensor | list | float = 1.0,
+        component_variance: Tensor | list | float = 1.0,
         weights: Tensor | list | None = None,
     ) -> None:
         self.domain = domain
         self.means = torch.as_tensor(means, dtype=torch.float64)
         if self.means.ndim != 2 or self.means.shape[1] != domain.dim:
             raise ShapeError(f"means must have shape (k, {domain.dim}), got {tuple(self.means.shape)}")
-        self.variance = torch.as_tensor(variance, dtype=torch.float64)
+        self.component_variance = torch.as_tensor(component_variance, dtype=torch.float64)
         uniform = torch.ones(len(self.means), dtype=torch.float64)
         self.weights = uniform if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if self.weights.shape != uniform.shape:
             raise ShapeError(f"weights must have shape ({len(uniform)},), got {tuple(self.weights.shape)}")
 
+    def log_density(self, x: Tensor) -> Tensor:
+        mean, variance = self.means.to(x), self.component_variance.expand_as(self.means).to(x)
+        exponent = -0.5 * ((x.unsqueeze(-2) - mean).square() / variance + variance.log()).sum(-1)
+        return torch.logsumexp(self.weights.log().to(x) + exponent, -1)
+
     def propose(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of the mixture before truncation, float64."""
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        deviation = self.variance.sqrt().expand_as(self.means)[k]
+        deviation = self.component_variance.sqrt().expand_as(self.means)[k]
         noise = torch.randn(n, self.domain.dim, generator=generator, dtype=torch.float64)
         return self.means[k] + deviation * noise
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """As ``Target.sample``.
+        """As ``Target.sample``, by rejection.
 
         Raises:
             ConvergenceError: If fewer than one proposal in ten thousand is accepted.
@@ -75,7 +65,7 @@ class TruncatedMixture(Target):
         kept: list[Tensor] = []
         count = tried = 0
         while count < n:
-            x = self.propose(max(1024, 2 * n), generator).float()
+            x = self.propose(max(1024, 2 * n), generator)
             x = x[self.domain.contains(x)]
             kept.append(x)
             count, tried = count + len(x), tried + max(1024, 2 * n)
@@ -103,22 +93,12 @@ class DirichletMixture(Target):
         uniform = torch.ones(len(self.concentration), dtype=torch.float64)
         self.weights = uniform if weights is None else torch.as_tensor(weights, dtype=torch.float64)
 
+    def log_density(self, x: Tensor) -> Tensor:
+        a = self.concentration.to(x)
+        constant = torch.lgamma(a.sum(-1)) - torch.lgamma(a).sum(-1) + self.weights.log().to(x)
+        return torch.logsumexp(constant + x.log() @ (a - 1).mT, -1)
+
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        # The draw below torch.distributions.Dirichlet, which takes no generator; Gamma(a) = Gamma(a+1) U^(1/a)
-        # in logs keeps small parameters from underflowing to zero.
-        a = self.concentration[k]
-        log_gamma = torch._standard_gamma(a + 1, generator=generator).log()
-        u = torch.rand(a.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-        return self.domain.pull_inside(torch.softmax(log_gamma + u.log() / a, -1).float())[0]
-
-
-def corners(dim: int, scale: float) -> Tensor:
-    """The ``2^dim`` points ``{-scale, scale}^dim``, float64."""
-    return scale * torch.tensor(list(itertools.product([-1.0, 1.0], repeat=dim)), dtype=torch.float64)
-
-
-def uniform_box(n: int, dim: int, half_width: float, seed: int) -> Tensor:
-    """``n`` uniform points of ``[-half_width, half_width]^dim`` from a seed, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return half_width * (2 * torch.rand(n, dim, generator=generator, dtype=torch.float64) - 1)
+        logs = log_gamma_draws(self.concentration[k], generator)
+        return self.domain.pull_inside(torch.softmax(logs, -1))[0]
