@@ -1,6 +1,5 @@
 """The contract of a Legendre function and what every one of them inherits."""
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.base import Domain, ExactBuffers
 from mirrorgen.geometry.hessian import DenseHessian, DiagonalHessian, HessianOperator
-from mirrorgen.geometry.mirror_maps.local import LocalGeometry
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry, usable_dual
 from mirrorgen.geometry.mirror_maps.newton import newton_inverse
 from mirrorgen.geometry.mirror_maps.transform import MirrorTransform
 from mirrorgen.geometry.validation import check_shape, guard_methods, should_check
@@ -124,11 +123,19 @@ class MirrorMap(ExactBuffers, ABC):
             The geometry; the point is NaN where ``y`` is not finite, too large, or an iteration fails.
         """
         # A path that diverged must not stop the others: its row is solved elsewhere and gives a NaN point.
-        size = math.sqrt(torch.finfo(y.dtype).max)
-        usable = (y.abs() < size).all(-1, keepdim=True)
+        usable = usable_dual(y)
         y = torch.where(usable, y, 0.0)
         x = self.domain.pull_inside(self._inverse(y))[0]
         return LocalGeometry(self, y, torch.where(usable, x, torch.nan))
+
+    def hessian_again(self, y: Tensor, start: Tensor | None) -> HessianOperator:
+        """The Hessian of ``local`` at ``y`` from the ``start`` that came with it, without another solve.
+
+        Args:
+            y: Dual points.
+            start: ``local(y).start``.
+        """
+        return self.hessian_dual(y)
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """``D(p, q) = phi(p) - phi(q) - <grad phi(q), p - q>``, shape ``(...)``.

@@ -1,7 +1,9 @@
 """A mirror map at one batch of dual points: one inverse, shared by everything that is derived from it."""
 
+import math
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from mirrorgen.geometry.hessian import HessianOperator
@@ -9,7 +11,12 @@ from mirrorgen.geometry.hessian import HessianOperator
 if TYPE_CHECKING:
     from mirrorgen.geometry.mirror_maps.base import MirrorMap
 
-__all__ = ["LocalGeometry"]
+__all__ = ["LocalGeometry", "usable_dual"]
+
+
+def usable_dual(y: Tensor) -> Tensor:
+    """Which dual points ``(..., 1)`` are finite, and small enough for squares of their entries to be."""
+    return (y.abs() < math.sqrt(torch.finfo(y.dtype).max)).all(-1, keepdim=True)
 
 
 class LocalGeometry:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,11 +49,18 @@ class SlackHessian(HessianOperator):
     def __init__(self, rows: Tensor, log_curvature: Tensor, quadratic: float) -> None:
         self.rows, self.quadratic, self._log_curvature = rows, quadratic, log_curvature
         self._curvature, _ = bounded_exp(log_curvature)
+        self._made: tuple[Tensor, Tensor, Tensor] | None = None
 
-    # Made on first use: products with H and its dense form do not need them.
-    @cached_property
+    @property
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """``Q``, the logarithm of ``T`` and ``R``."""
+        # Made on first use: products with H and its dense form do not need them. Not a cached_property: its lock does
+        # not compile.
+        if self._made is None:
+            self._made = self._factorize()
+        return self._made
+
+    def _factorize(self) -> tuple[Tensor, Tensor, Tensor]:
         rows, log_curvature = self.rows, self._log_curvature
         basis, leading = _greedy_basis(rows.detach(), log_curvature.detach())
         log_root = 0.5 * log_curvature
@@ -119,6 +125,12 @@ class SlackHessian(HessianOperator):
         missing = self.rows.shape[-1] - self._factor.shape[-1]
         rest = missing * math.log(self.quadratic) if missing else 0.0
         return 2 * (diagonal.abs().log() + self._log_scale).sum(-1) + rest
+
+    def leverages(self) -> Tensor:
+        """``e^c_i a_i^T H^-1 a_i (..., m)``, each row's share of the stiffness in its own direction, in ``[0, 1]``."""
+        inner = torch.exp(-self._log_scale).unsqueeze(-1) * (self._basis.mT @ self.rows.mT)
+        half = torch.linalg.solve_triangular(self._factor.mT, inner, upper=False)
+        return self._curvature * half.square().sum(-2)
 
     def dense(self) -> Tensor:
         eye = torch.eye(self.rows.shape[-1], dtype=self.rows.dtype, device=self.rows.device)

@@ -1,16 +1,20 @@
 """The common base of barrier maps over slacks."""
 
+import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.box import Box
+from mirrorgen.geometry.domains.simplex import Simplex
 from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.local import LocalGeometry, usable_dual
 from mirrorgen.geometry.mirror_maps.slack_hessian import UpcastHessian
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.geometry.mirror_maps.slack_scalar import BallStructure, BoxStructure, FacetStructure
+from mirrorgen.geometry.mirror_maps.slack_simplex import SimplexStructure
 from mirrorgen.geometry.mirror_maps.slack_structures import BarrierStructure, HalfspaceStructure
 from mirrorgen.numerics import upcast
 
@@ -42,7 +46,7 @@ class SlackMap(MirrorMap):
                 f"{domain!r} is unbounded; use RegularizedBarrier"
             )
         self.on_failure = on_failure
-        self._structure = _structure_of(domain)(domain, power, quadratic, on_failure)
+        self._structure = _structure_of(domain, quadratic)(domain, power, quadratic, on_failure)
         self.closed_form = self._structure.closed_form
 
     def potential(self, x: Tensor) -> Tensor:
@@ -55,6 +59,14 @@ class SlackMap(MirrorMap):
         self.check_dual(y)
         return UpcastHessian(self._structure.hessian_dual(y), y.dtype)
 
+    def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
+        return _SlackGeometry(self, y, start)
+
+    def hessian_again(self, y: Tensor, start: Tensor | None) -> HessianOperator:
+        if start is None:
+            return self.hessian_dual(y)
+        return UpcastHessian(self._structure.hessian_from(start), y.dtype)
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         return self._structure.divergence(p, q).to(p.dtype)
 
@@ -65,7 +77,38 @@ class SlackMap(MirrorMap):
         return self._structure.inverse(upcast(y)).to(y.dtype)
 
 
-def _structure_of(domain: Domain) -> type[BarrierStructure]:
+class _SlackGeometry(LocalGeometry):
+    """Point and Hessian from one solve, warm-started where it iterates."""
+
+    mirror_map: SlackMap
+
+    def __init__(self, mirror_map: SlackMap, y: Tensor, start: Tensor | None) -> None:
+        usable = usable_dual(y)
+        safe = torch.where(usable, y, 0.0)
+        x, start = mirror_map._structure.local(upcast(safe), start)
+        x = mirror_map.domain.pull_inside(x.to(y.dtype))[0]
+        super().__init__(mirror_map, safe, torch.where(usable, x, torch.nan), start)
+
+        self._hessian = mirror_map.hessian_again(safe, start)
+
+    @property
+    def hessian(self) -> HessianOperator:
+        return self._hessian
+
+    def mirrored_score(self, score: Tensor) -> Tensor:
+        structure, start = self.mirror_map._structure, self.start
+        if start is None or not isinstance(structure, HalfspaceStructure):
+            return super().mirrored_score(score)
+        return structure.mirrored_score(start, upcast(self.mirror_map.pull_back(score))).to(score.dtype)
+
+    @property
+    def log_det(self) -> Tensor:
+        return self.hessian.logdet() + self.mirror_map.log_coordinate_volume
+
+
+def _structure_of(domain: Domain, quadratic: float) -> type[BarrierStructure]:
+    if isinstance(domain, Simplex) and quadratic == 0:
+        return SimplexStructure
     if isinstance(domain, Box):
         return BoxStructure
     if isinstance(domain, Ball):

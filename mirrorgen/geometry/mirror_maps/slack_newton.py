@@ -19,6 +19,7 @@ MAX_ITERATIONS = 500
 # the soft directions; rows that still run afterwards mostly end at a vertex where more than ``d`` facets meet, whose
 # forces only the true stiffness settles, and take slower steps that stand any spread.
 STAGES = ((0, 1e12), (120, 1e16), (240, 1e19), (360, 1e22))
+WARM_ITERATIONS = 40
 REPLAY_RANGE = 1e14
 BATCH_ENTRIES = 2**24
 
@@ -47,7 +48,7 @@ class SlackSystem:
     power: SlackPower
     quadratic: float
 
-    def solve(self, y: Tensor, on_failure: str = "raise") -> tuple[Tensor, Tensor]:
+    def solve(self, y: Tensor, on_failure: str = "raise", near: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(z, sigma)`` for ``y (..., d)`` in float64, with derivatives exact to third order in ``y``, ``A``, ``s_0``.
 
         An iteration costs ``O(m d^2 + d^3)`` per row. Where gradients are enabled, two steps through matrices of
@@ -56,12 +57,13 @@ class SlackSystem:
         Args:
             y: Right-hand sides.
             on_failure: ``"raise"``, or ``"nan"`` for rows of NaN.
+            near: Solutions ``(z, sigma)`` side by side, ``(..., d + m)``, at right-hand sides nearby to start from.
 
         Raises:
             ConvergenceError: If a row stays above a relative residual of 1e-9.
         """
         frozen = SlackSystem(self.rows.detach(), self.slack.detach(), self.power, self.quadratic)
-        joint = detached_solve(lambda v: frozen._solve_rows(v, on_failure), y)
+        joint = detached_solve(lambda v: frozen._solve_rows(v, on_failure, near), y)
         z, sigma = joint.split([self.rows.shape[1], self.rows.shape[0]], -1)
         if derivatives_wanted(y):
             for _ in range(2):
@@ -107,10 +109,12 @@ class SlackSystem:
         step = (inverse @ residual.unsqueeze(-1)).squeeze(-1)
         return z + step[..., :d], sigma - step[..., d:] / self.power.force_rate(sigma)
 
-    def _solve_rows(self, y: Tensor, on_failure: str) -> Tensor:
+    def _solve_rows(self, y: Tensor, on_failure: str, near: Tensor | None = None) -> Tensor:
         m, d = self.rows.shape
         flat = y.reshape(-1, d)
-        parts = [self._newton(part) for part in flat.split(max(1, BATCH_ENTRIES // (m * d)))]
+        size = max(1, BATCH_ENTRIES // (m * d))
+        starts = [None] * len(flat.split(size)) if near is None else near.reshape(-1, d + m).split(size)
+        parts = [self._newton(*pair) for pair in zip(flat.split(size), starts, strict=True)]
         joint = torch.cat([p[0] for p in parts])
         residual = torch.cat([p[1] for p in parts])
         failed = ~(residual <= ACCEPTED)
@@ -124,12 +128,22 @@ class SlackSystem:
         joint = torch.where(failed.unsqueeze(-1), torch.nan, joint)
         return joint.reshape(*y.shape[:-1], d + m)
 
-    def _newton(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        z = torch.zeros_like(y)
-        sigma = torch.log(self.slack).expand(len(y), -1).clone()
+    def _newton(self, y: Tensor, near: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if near is not None:
+            joint, residual = self._iterate(y, near, WARM_ITERATIONS)
+            late = (~(residual <= ACCEPTED)).nonzero().flatten()
+            if len(late):
+                joint[late], residual[late] = self._newton(y[late])
+            return joint, residual
+        center = torch.cat([y.new_zeros(y.shape[1]), torch.log(self.slack)])
+        return self._iterate(y, center.expand(len(y), -1), MAX_ITERATIONS)
+
+    def _iterate(self, y: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """At most so many steps from ``start (n, d + m)``; the last iterates and their relative residuals."""
+        z, sigma = (part.clone() for part in start.split([self.rows.shape[1], self.rows.shape[0]], -1))
         residual = self.relative_residual(z, sigma, y)
         rows = torch.arange(len(y), device=y.device)
-        for iteration in range(MAX_ITERATIONS):
+        for iteration in range(iterations):
             # Only unfinished rows are worked on. A row leaves one step after it met the tolerance, because that step
             # squares its error; the step counts unless rounding spoils it.
             finished = ~(residual[rows] > TOLERANCE)

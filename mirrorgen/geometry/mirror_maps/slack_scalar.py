@@ -62,7 +62,9 @@ class BoxStructure(BarrierStructure):
         return side, monotone_root(equation, lower, upper, ROOT_ITERATIONS, start=lower.detach()), width
 
     def inverse(self, y: Tensor) -> Tensor:
-        side, sigma, _ = self._nearest(upcast(y))
+        return self._point(*self._nearest(upcast(y))[:2])
+
+    def _point(self, side: Tensor, sigma: Tensor) -> Tensor:
         s = torch.exp(sigma)
         return torch.where(side < 0, upcast(self.domain.low) + s, upcast(self.domain.high) - s)
 
@@ -76,8 +78,15 @@ class BoxStructure(BarrierStructure):
         return self._operator(torch.log(lower), torch.log(upper))
 
     def hessian_dual(self, y: Tensor) -> HessianOperator:
-        _, sigma, width = self._nearest(upcast(y))
-        return self._operator(sigma, torch.log(width - torch.exp(sigma)))
+        return self.hessian_from(self._nearest(upcast(y))[1])
+
+    def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        side, sigma, _ = self._nearest(upcast(y))
+        return self._point(side, sigma), sigma
+
+    def hessian_from(self, start: Tensor) -> HessianOperator:
+        width = upcast(self.domain.high) - upcast(self.domain.low)
+        return self._operator(start, torch.log(width - torch.exp(start)))
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         z, lower, upper = self._state(p)
@@ -154,6 +163,13 @@ class BallStructure(BarrierStructure):
     def hessian_dual(self, y: Tensor) -> HessianOperator:
         return self._operator(*self._radial(upcast(y)))
 
+    def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        r, sigma = self._radial(upcast(y))
+        return upcast(self.domain.center) + r, torch.cat([r, sigma.unsqueeze(-1)], -1)
+
+    def hessian_from(self, start: Tensor) -> HessianOperator:
+        return self._operator(start[..., :-1], start[..., -1])
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         r, t = self._state(p)
         w, s = self._state(q)
@@ -169,8 +185,8 @@ class FacetStructure(HalfspaceStructure):
 
     closed_form = True
 
-    def solution(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``HalfspaceStructure.solution``: ``force(s) - quadratic s = a . y - quadratic b``."""
+    def _solve(self, y: Tensor, on_failure: str, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As ``HalfspaceStructure._solve``: ``force(s) - quadratic s = a . y - quadratic b``."""
         rows, bounds = self.halfspaces()
         y = upcast(y)
         along = y @ rows.mT

@@ -7,13 +7,15 @@ from torch import Tensor
 
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.simplex import Simplex
-from mirrorgen.geometry.hessian import HessianOperator
+from mirrorgen.geometry.hessian import DenseHessian, HessianOperator
 from mirrorgen.geometry.mirror_maps.slack_hessian import SlackHessian
 from mirrorgen.geometry.mirror_maps.slack_newton import SlackSystem
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.numerics import upcast
 
 __all__ = ["BarrierStructure", "HalfspaceStructure", "guard"]
+
+SMALLEST_PIVOT = 1e-6
 
 
 def guard(s: Tensor, dtype: torch.dtype, scale: Tensor | float) -> Tensor:
@@ -57,6 +59,14 @@ class BarrierStructure(ABC):
         """The Hessian at ``inverse(y)`` from the slack that the dual point determines."""
 
     @abstractmethod
+    def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``inverse(y)`` and the ``start (..., k)`` of solves nearby, from one solve; NaN where it fails."""
+
+    @abstractmethod
+    def hessian_from(self, start: Tensor) -> HessianOperator:
+        """``hessian_dual`` at the dual point that ``start`` came from, without a solve."""
+
+    @abstractmethod
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """The Bregman divergence, ``(...)``."""
 
@@ -95,28 +105,66 @@ class HalfspaceStructure(BarrierStructure):
         return self.power.force(torch.log(s)) @ rows + self.quadratic * z
 
     def hessian(self, x: Tensor) -> HessianOperator:
-        rows, _, s = self._state(x)
-        return SlackHessian(rows, self.power.log_curvature(torch.log(s)), self.quadratic)
+        return self._operator(torch.log(self._state(x)[2]))
 
     def solution(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Chart coordinates and log-slacks of ``inverse(y)``."""
+        return self._solve(y, self.on_failure, None)
+
+    def _solve(self, y: Tensor, on_failure: str, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As ``solution``; ``near`` holds one at a dual point nearby, side by side."""
         rows, bounds = self.halfspaces()
-        start = self.domain.to_chart(upcast(self.domain.interior_point())).detach()
-        system = SlackSystem(rows, bounds - rows @ start, self.power, self.quadratic)
-        step, sigma = system.solve(upcast(y) - self.quadratic * start, self.on_failure)
-        return start + step, sigma
+        center = self.domain.to_chart(upcast(self.domain.interior_point())).detach()
+        system = SlackSystem(rows, bounds - rows @ center, self.power, self.quadratic)
+        if near is not None:
+            near = torch.cat([near[..., : len(center)] - center, near[..., len(center) :]], -1)
+        step, sigma = system.solve(upcast(y) - self.quadratic * center, on_failure, near)
+        return center + step, sigma
 
     def inverse(self, y: Tensor) -> Tensor:
-        z, sigma = self.solution(y)
+        return self._point(*self.solution(y))
+
+    def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        z, sigma = self._solve(y, "nan", start)
+        return self._point(z, sigma), torch.cat([z, sigma], -1)
+
+    def hessian_from(self, start: Tensor) -> SlackHessian:
+        return self._operator(start[..., self.domain.dual_dim :])
+
+    def mirrored_score(self, start: Tensor, g: Tensor) -> Tensor:
+        """``H^-1 (g - grad_z log det H)`` at the dual point of ``start``, for ``g (..., dual_dim)``.
+
+        ``grad_z log det H = (1 + kappa) sum_i l_i / s_i a_i`` with the leverages ``l``. By Cholesky, and by the factor
+        that stands any spread for the rows where too few digits would be left.
+        """
+        sigma = start[..., self.domain.dual_dim :]
+        dense = DenseHessian(self.hessian_from(start).dense())
+        half = torch.linalg.solve_triangular(dense.factor, self.halfspaces()[0].mT, upper=False)
+        leverage = torch.exp(self.power.log_curvature(sigma)) * half.square().sum(-2)
+        score = dense.solve(g - self._log_det_slope(sigma, leverage))
+        pivots = torch.diagonal(dense.factor, dim1=-2, dim2=-1)
+        poor = ~(pivots.amin(-1) > SMALLEST_PIVOT * pivots.amax(-1))
+        if bool(poor.any()):
+            operator = self.hessian_from(start[poor])
+            slope = self._log_det_slope(sigma[poor], operator.leverages())
+            score[poor] = operator.solve(g[poor] - slope)
+        return score
+
+    def _log_det_slope(self, sigma: Tensor, leverage: Tensor) -> Tensor:
+        return (1 + self.power.kappa) * (leverage * torch.exp(-sigma)) @ self.halfspaces()[0]
+
+    def _point(self, z: Tensor, sigma: Tensor) -> Tensor:
         if isinstance(self.domain, Simplex):
             # The slacks are the coordinates, and small ones have digits that the chart has not.
             x = torch.exp(sigma)
             return x / x.sum(-1, keepdim=True)
         return self.domain.from_chart(z)
 
+    def _operator(self, sigma: Tensor) -> SlackHessian:
+        return SlackHessian(self.halfspaces()[0], self.power.log_curvature(sigma), self.quadratic)
+
     def hessian_dual(self, y: Tensor) -> HessianOperator:
-        rows, _ = self.halfspaces()
-        return SlackHessian(rows, self.power.log_curvature(self.solution(y)[1]), self.quadratic)
+        return self._operator(self.solution(y)[1])
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         rows, z, t = self._state(p)

@@ -158,7 +158,7 @@ class MirrorLangevin(Kernel):
         return gaussian_log_ratio(gain, log_det_drop, noise, back, self.step_size)
 
     def _euler(self, state: MirrorPoint, normal: Tensor) -> Tensor:
-        build = lambda: self.mirror_map.local(state.y, state.start).hessian  # noqa: E731
+        build = lambda: self.mirror_map.hessian_again(state.y, state.start)  # noqa: E731
         hessian = restored(state.factor, build, state.y.dtype)
         return self.step_size * state.gradient + (2 * self.step_size) ** 0.5 * hessian.sqrt_mv(normal)
 

@@ -38,11 +38,16 @@ def gaussian_log_ratio(
 
 
 def value_and_gradient(log_density: LogDensity, mirror_map: MirrorMap, x: Tensor, drift: bool) -> tuple[Tensor, Tensor]:
-    """``log_density(x)`` and its gradient in the coordinates of the map, zero for kernels without drift."""
-    if not drift:
-        return log_density(x), x.new_zeros(len(x), mirror_map.domain.dual_dim)
-    value, score = value_and_score(log_density, x)
-    return value, mirror_map.pull_back(score)
+    """``log_density(x)`` and its gradient in the coordinates of the map, zero for kernels without drift.
+
+    The value is NaN where the point is: a constant density would not notice a map that has failed.
+    """
+    if drift:
+        value, score = value_and_score(log_density, x)
+        gradient = mirror_map.pull_back(score)
+    else:
+        value, gradient = log_density(x), x.new_zeros(len(x), mirror_map.domain.dual_dim)
+    return torch.where(torch.isfinite(x).all(-1), value, torch.nan), gradient
 
 
 def barrier_of(source: MirrorMap | Domain) -> MirrorMap:
