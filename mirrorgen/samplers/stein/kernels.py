@@ -42,7 +42,7 @@ class RadialKernel(ABC):
     """
 
     bandwidth: Bandwidth = "median_full"
-    exact_up_to: int = 1000
+    exact_up_to: int = 500
 
     def __post_init__(self) -> None:
         rule = self.bandwidth
