@@ -48,7 +48,7 @@ class Dirichlet(Target):
 
 
 def log_gamma_draws(a: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Logarithms of draws of ``Gamma(a, 1)`` from ``Gamma(a + 1) U^(1/a)``, which does not underflow for small ``a``."""
+    """Logarithms of draws of ``Gamma(a, 1)``, as ``Gamma(a + 1) U^(1/a)``, which small ``a`` do not underflow."""
     # The function below torch.distributions.Gamma, which takes no generator.
     log_gamma = torch._standard_gamma(a + 1, generator=generator).log()
     u = torch.rand(a.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
