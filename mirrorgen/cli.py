@@ -17,11 +17,12 @@ commands:
   validate   evaluate a checkpoint on the validation data
   test       evaluate a checkpoint on the test data
   predict    log-densities of the test data under a checkpoint
-  sample     draw points from a checkpoint or an exported model
+  sample     draw points from a checkpoint, an exported model or a log-density
 
 examples:
   mirrorgen fit --config configs/flow/digits.yaml
   mirrorgen sample --ckpt runs/digits/version_0/checkpoints/last.ckpt --num 1000 --out samples.safetensors
+  mirrorgen sample --target Uniform --domain "Birkhoff(4)" --num 10000 --out samples.npy
 
 'mirrorgen COMMAND --help' lists the options of a command, and 'mirrorgen --version' prints the version."""
 LIGHTNING = ("fit", "validate", "test", "predict")

@@ -157,7 +157,7 @@ def test_failed_writing_leaves_nothing(model: str, tmp_path: Path, monkeypatch) 
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("mirrorgen.sample_cli.np.save", fail)
+    monkeypatch.setattr("numpy.save", fail)
     out = tmp_path / "out" / "x.npy"
     out.parent.mkdir()
     out.write_bytes(b"earlier")

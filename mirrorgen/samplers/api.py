@@ -148,6 +148,11 @@ def _kernel(
         "domain": lambda: domain,
         "mirror_map": lambda: mirror_map or default(domain),
     }
+    required = {name for name, parameter in known.items() if parameter.default is parameter.empty}
+    # Kernels that need no map ask for the set under these names, which others use for options.
+    offered |= {name: lambda: domain for name in ("body", "space") if name in required}
+    if missing := sorted(required - offered.keys()):
+        raise DomainError(f"{build.__name__} needs {' and '.join(missing)} as well; build it and pass kernel=...")
     return build(**{name: make() for name, make in offered.items() if name in known})
 
 

@@ -19,7 +19,9 @@ from mirrorgen.spec import from_spec, to_spec
 if TYPE_CHECKING:
     from mirrorgen.samplers.chain import Chain
 
-__all__ = ["RecordedKernel", "load", "save", "to_arviz"]
+__all__ = ["SUFFIXES", "RecordedKernel", "check_suffix", "load", "save", "to_arviz"]
+
+SUFFIXES = (".safetensors", ".nc")
 
 _FACTS = "mirrorgen_chain"
 # ArviZ's names of our statistics.
@@ -75,15 +77,21 @@ class RecordedKernel(Kernel):
         )
 
 
+def check_suffix(path: Path) -> None:
+    """Raise unless a chain can be saved under this name, for use before long work."""
+    if path.suffix not in SUFFIXES:
+        raise DomainError(f"chains are saved as {' or '.join(SUFFIXES)}, got {path.name!r}")
+    if path.suffix == ".nc":
+        _arviz()
+
+
 def save(chain: "Chain", path: Path) -> Path:
     """Write ``chain``, see ``Chain.save``."""
-    writers = {".safetensors": _write_safetensors, ".nc": _write_netcdf}
-    if path.suffix not in writers:
-        raise DomainError(f"chains are saved as {' or '.join(writers)}, got {path.name!r}")
+    check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        writers[path.suffix](chain, partial)
+        (_write_netcdf if path.suffix == ".nc" else _write_safetensors)(chain, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

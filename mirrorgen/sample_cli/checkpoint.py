@@ -1,4 +1,4 @@
-"""``mirrorgen sample``: draw from a trained model and write the points; needs no Lightning."""
+"""``mirrorgen sample --ckpt``: draw from a trained model and write the points."""
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -6,22 +6,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.storage import atomic_write, check_writable, load
+from mirrorgen.sample_cli.points import check_device, write_points, writer
+from mirrorgen.storage import check_writable, load
 
-__all__ = ["run", "write_points"]
+__all__ = ["parser", "run"]
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = argparse.ArgumentParser(
-        prog="mirrorgen sample", description="Draw points from a trained model.", allow_abbrev=False
+        prog="mirrorgen sample",
+        description="Draw points from a trained model.",
+        epilog="To draw from a log-density instead, see: mirrorgen sample --target --help",
+        allow_abbrev=False,
     )
     add = options.add_argument
     add("--ckpt", type=Path, required=True, help="checkpoint file or exported folder")
@@ -53,7 +55,7 @@ def run(args: Sequence[str]) -> Tensor:
         raise DomainError(f"--seed must lie in [0, 2^63), got {options.seed}")
     writer(options.out)
     check_writable(options.out)
-    _check_device(options.device)
+    check_device(options.device)
     flow = load(options.ckpt, ema=not options.raw_weights, device=options.device)
     if not callable(getattr(flow, "sample", None)):
         raise DomainError(f"{options.ckpt} holds a {type(flow).__name__}, which has nothing to sample")
@@ -76,13 +78,6 @@ def run(args: Sequence[str]) -> Tensor:
     return points
 
 
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise DomainError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:
     """Labels ``(num,)`` that cycle through the given ones, or one vector for all ``(num, k)``."""
     if text is None:
@@ -101,44 +96,6 @@ def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:
         raise DomainError(f"--condition labels lie in 0..{net.num_classes - 1}, got {text}")
     labels = torch.tensor([int(v) for v in numbers])
     return labels.repeat(-(-num // len(labels)))[:num]
-
-
-def write_points(path: Path, points: Tensor, condition: Tensor | None = None) -> None:
-    """Write points by the suffix of ``path``; a failure leaves no file behind.
-
-    ``.safetensors`` holds ``x`` and, if given, ``condition``; ``.npy`` and ``.csv`` hold the points alone.
-    """
-    write = writer(path)
-    atomic_write(path, lambda temporary: write(temporary, points.contiguous(), condition))
-
-
-def writer(path: Path) -> Callable[[Path, Tensor, Tensor | None], None]:
-    """The function that writes files of this suffix."""
-    if path.suffix not in _WRITERS:
-        raise DomainError(f"--out must end in {', '.join(_WRITERS)}; got {path.name!r}")
-    return _WRITERS[path.suffix]
-
-
-def _write_safetensors(path: Path, points: Tensor, condition: Tensor | None) -> None:
-    save_file({"x": points} | ({} if condition is None else {"condition": condition.contiguous()}), path)
-
-
-def _write_npy(path: Path, points: Tensor, condition: Tensor | None) -> None:
-    np.save(path, points.numpy())
-
-
-def _write_csv(path: Path, points: Tensor, condition: Tensor | None) -> None:
-    header = ",".join(f"x{i}" for i in range(points.shape[1]))
-    # Nine digits identify a float32, seventeen a float64.
-    digits = 9 if points.dtype == torch.float32 else 17
-    np.savetxt(path, points.numpy(), fmt=f"%.{digits}g", delimiter=",", header=header, comments="")
-
-
-_WRITERS: dict[str, Callable[[Path, Tensor, Tensor | None], None]] = {
-    ".safetensors": _write_safetensors,
-    ".npy": _write_npy,
-    ".csv": _write_csv,
-}
 
 
 @contextmanager

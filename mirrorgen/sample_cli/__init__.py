@@ -1,0 +1,24 @@
+"""``mirrorgen sample``: draw from a trained model or a log-density and write the points; needs no Lightning."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mirrorgen.sample_cli import checkpoint
+from mirrorgen.sample_cli.checkpoint import parser
+from mirrorgen.sample_cli.points import write_points
+
+__all__ = ["parser", "run", "write_points"]
+
+
+def run(args: Sequence[str]) -> Any:
+    """Carry out the command: with ``--target`` a ``Chain`` from a log-density, else points from a model.
+
+    Raises:
+        DomainError: If an option is out of range, or what it names cannot be read.
+    """
+    if not any(a.split("=")[0] == "--target" for a in args):
+        return checkpoint.run(args)
+    # Models need no samplers.
+    from mirrorgen.sample_cli import density
+
+    return density.run(args)
