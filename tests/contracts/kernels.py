@@ -113,7 +113,26 @@ PROXIMAL = {
     "reflected_langevin": _langevin(lambda f, d: S.ReflectedLangevin(f, d, 0.003), exact=False),
 }
 
+
+def _particles(make: Callable[..., S.Kernel], target: T.Target | None = None) -> Callable[[], Case]:
+    """Sets of one particle each, which interact with no other row; deterministic."""
+    law = T.Dirichlet([2.0, 3.0, 4.0]) if target is None else target
+    return lambda: Case(make(law, law.domain, set_size=1), law, exact=False)
+
+
+SHARP, STILL = T.AnisotropicLaplace([1.0, 2.0, 4.0]), lambda x: torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1)
+STEIN = {
+    "msvgd": _particles(lambda f, d, **o: S.MSVGD(f, M.SimplexEntropy(d), **o)),
+    "msvgd_dual": _particles(lambda f, d, **o: S.MSVGD(f, M.SlackEntropy(d), space="dual", **o)),
+    "svmd": _particles(lambda f, d, **o: S.SVMD(f, M.SimplexEntropy(d, chart="alr"), **o)),
+    "projected_svgd": _particles(S.ProjectedSVGD),
+    "svgd": _particles(S.SVGD, SHARP),
+    "matrix_svgd": _particles(lambda f, d, **o: S.MatrixSVGD(f, d, STILL, **o), SHARP),
+    "svng": _particles(lambda f, d, **o: S.SVNG(f, d, STILL, **o), SHARP),
+}
+
 KERNELS: dict[str, Callable[[], Case]] = {
+    **STEIN,
     **PROXIMAL,
     **WALKS,
     **LANGEVIN,
