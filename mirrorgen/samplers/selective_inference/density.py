@@ -1,12 +1,12 @@
 """The laws that selection leaves: of the coefficients given the response, and of each estimate with them.
 
 Stationarity of the randomised lasso reads ``w = B o + penalty u - X^T y`` with ``o = |b_E| > 0``, signs ``s`` and
-``B = (X^T X_E + ridge I_E) diag(s)``. Given ``E``, ``s`` and the inactive part of ``u``, and with ``w ~ N(0, tau^2 I)``,
+``B = (X^T X_E + ridge I_E) diag(s)``. Given ``E``, ``s`` and the inactive part of ``u``, for ``w ~ N(0, tau^2 I)``,
 
     p(o | y) ~ exp(-|B o + v - c T|^2 / (2 tau^2)) on o > 0,
 
-where ``T = (X_E^+ y)_j`` is the estimate of ``theta``, ``c = Cov(X^T y, T) / Var T`` and ``v = penalty u - (X^T y - c T)``
-does not depend on it. Before truncation ``(T, o)`` is jointly normal. Regress ``o`` on ``T``:
+where ``T = (X_E^+ y)_j`` estimates ``theta``, ``c = Cov(X^T y, T) / Var T``, and ``v = penalty u - (X^T y - c T)`` is
+independent of it. Before truncation ``(T, o)`` is jointly normal. Regress ``o`` on ``T``:
 
     T ~ N(M(theta), s^2),   z = o - gamma T ~ N(mu, C)  independent of T,
     C = tau^2 (B^T B)^-1,   gamma = (B^T B)^-1 B^T c,   mu = -(B^T B)^-1 B^T v,
@@ -58,7 +58,7 @@ class SelectiveLaw:
         return self.intercept + self.slope * theta
 
     def density(self, theta: float) -> TruncatedNormal:
-        """The law of ``o`` at a parameter, ``T`` integrated out: ``N(mu + gamma M, C + s^2 gamma gamma^T)`` on ``o > 0``."""
+        """The law of ``o`` at a parameter: ``N(mu + gamma M, C + s^2 gamma gamma^T)`` on ``o > 0``, without ``T``."""
         covariance = self.covariance + self.variance * np.outer(self.gamma, self.gamma)
         return _on_orthant(self.center + self.gamma * self.mean(theta), covariance)
 

@@ -47,8 +47,8 @@ def randomized_lasso(
     """Select columns of ``X`` by ``min |y - X b|^2 / 2 + penalty |b|_1 + ridge |b|^2 / 2 - w^T b`` and infer on them.
 
     ``w ~ N(0, noise_scale^2 I)``. Given the selected set ``E``, the signs and the inactive subgradient, each least
-    squares coefficient in the model ``E`` has a law that is known up to its parameter: intervals and tests invert it, and
-    are valid although the data chose the model. There is no intercept: subtract the means of ``X`` and ``y`` first.
+    squares coefficient in the model ``E`` has a law that is known up to its parameter: intervals and tests invert it,
+    and are valid although the data chose the model. There is no intercept: subtract the means of ``X`` and ``y`` first.
 
     Args:
         X: Design ``(n, p)``.
@@ -129,8 +129,9 @@ def _sigma(X: Array, y: Array) -> float:
 
 
 def _matter(pivot: Pivot, levels: Sequence[float]) -> list[float]:
-    """The parameters whose pivots will be used: all ends and, unless far from the widest interval, zero."""
-    ends = [find_root(pivot, 0.5 + sign * level / 2).value for level in levels for sign in (1, -1)]
+    """Parameters that matter: ends of the widest and narrowest intervals and, unless far from the widest, zero."""
+    chosen = {max(levels), min(levels)}
+    ends = [find_root(pivot, 0.5 + sign * level / 2, 1e-3).value for level in chosen for sign in (1, -1)]
     low, high = min(ends), max(ends)
     return [*ends, *([0.0] if 2 * low - high < 0 < 2 * high - low else [])]
 

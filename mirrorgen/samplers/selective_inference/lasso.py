@@ -90,7 +90,7 @@ def solve_lasso(X: Array, y: Array, noise: Array, penalty: float, ridge: float, 
     """The randomised lasso by coordinate descent, then exactly on the selected set.
 
     Sweeps alternate with a linear solve for the signs that the sweep found; the answer counts once the signs of that
-    solution are the same and ``|u| <= 1`` elsewhere, so that the conditions of Karush, Kuhn and Tucker hold to rounding.
+    solution are the same and ``|u| <= 1`` elsewhere, so that the Karush-Kuhn-Tucker conditions hold to rounding.
 
     Args:
         X: Design ``(n, p)``.
@@ -158,4 +158,4 @@ def selected_inverse(fit: LassoFit) -> Array:
             f"the selected columns {fit.selected.tolist()} of X are collinear, so that their coefficients are not "
             "identified; drop duplicates or raise penalty"
         )
-    return np.linalg.inv(columns.T @ columns)
+    return np.linalg.inv(columns.T @ columns).astype(np.float64)

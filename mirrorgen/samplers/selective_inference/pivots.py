@@ -35,11 +35,16 @@ class End(NamedTuple):
     found: bool
 
 
-def find_root(pivot: Pivot, probability: float) -> End:
+def find_root(pivot: Pivot, probability: float, tolerance: float = 1e-8) -> End:
     """Where the pivot takes the value ``probability``; the bracket grows until it holds the root.
 
     The bracket starts one standard error wide at the estimate and doubles on the side that is missing, up to
     ``2^40`` standard errors; then the end is infinite and marked. It is never the end of a bracket.
+
+    Args:
+        pivot: A decreasing function.
+        probability: In (0, 1).
+        tolerance: In standard errors.
     """
     start, step = pivot.law.estimate, pivot.law.standard_error
     side = 1.0 if pivot(start) > probability else -1.0
@@ -47,7 +52,7 @@ def find_root(pivot: Pivot, probability: float) -> End:
     for k in range(_DOUBLINGS):
         far = start + side * step * 2.0**k
         if side * (pivot(far) - probability) < 0:
-            root = brentq(lambda theta: pivot(theta) - probability, near, far, xtol=1e-10 * step, rtol=1e-14)
+            root = brentq(lambda theta: pivot(theta) - probability, near, far, xtol=tolerance * step, rtol=1e-14)
             return End(float(root), True)
         near = far
     return End(float(side * np.inf), False)
