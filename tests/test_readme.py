@@ -133,7 +133,7 @@ def test_commands_name_files_and_options_that_exist() -> None:
         named = [ROOT / part for part in command if part.startswith(("configs/", "examples/"))]
         assert [path for path in named if not path.is_file()] == []
         if command[1] == "sample":
-            sample_parser().parse_args(command[2:])
+            sample_parser(command[2:]).parse_args(command[2:])
 
 
 def test_linked_files_exist() -> None:

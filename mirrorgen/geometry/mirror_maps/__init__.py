@@ -44,5 +44,4 @@ __all__ = [
     "TsallisEntropy",
     "VonNeumann",
     "default",
-    "default_transform",
 ]
