@@ -38,4 +38,4 @@ class ProjectedSVGD(SVGD):
         center, kept = self.space.interior_point().to(y), 1 - self.margin
         nearest = self.space.project(center + (y - center) / kept)
         x = self.space.pull_inside(center + kept * (nearest - center))[0]
-        return x, x, None
+        return x.clone(), x, None

@@ -43,7 +43,8 @@ class SVGD(ParticleKernel):
         return x
 
     def _place(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        return y, y, None
+        # Not the same tensor twice: checkpoints refuse shared memory.
+        return y.clone(), y, None
 
     def _direction(self, state: Particles, gradient: Tensor) -> Tensor:
         return self._stein(self._sets(state.x), self._sets(gradient)).flatten(0, 1)
