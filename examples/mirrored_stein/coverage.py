@@ -1,6 +1,6 @@
 """Coverage of intervals after selection by a randomised lasso: exact, from samples, and naive.
 
-    python examples/mirrored_stein/coverage.py [--quick] [--repeats 300] [--exact 1200] [--draws 4096] [--out DIR]
+    python examples/mirrored_stein/coverage.py [--quick] [--repeats 200] [--exact 600] [--processes 1] [--out DIR]
 
 The design of Shi, Liu, Mackey, "Sampling with mirrored Stein operators", 2022, section 5.2: 100 observations of 40
 normal variables with correlation 0.3 between any two, no effect at all, errors of known variance 1, the penalty 0.7
@@ -12,6 +12,8 @@ Published values are read off the publication's figure; "reference" are numbers 
 """
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -143,20 +145,31 @@ def draw(table: list[dict], rows: list[dict], path) -> None:
     print(f"wrote {path}")
 
 
+def repetition(task: tuple[int, bool, int]) -> tuple[int, list[dict], dict[str, float]]:
+    """Size of the selection, rows and processor seconds of one repetition."""
+    seed, sampled, draws = task
+    torch.set_num_threads(1)
+    found, seconds = {}, {"exact": 0.0, "sampler": 0.0}
+    for method in ("exact", "sampler") if sampled else ("exact",):
+        begin = time.process_time()
+        found[method] = infer(seed, method, draws)
+        seconds[method] = time.process_time() - begin
+    return len(found["exact"].selected), rows_of(seed, found["exact"], found.get("sampler")), seconds
+
+
 def main() -> None:
-    chosen = options(__doc__, repeats=300, exact=1200, draws=4096)
-    repeats, exact = (3, 6) if chosen.quick else (chosen.repeats, max(chosen.exact, chosen.repeats))
+    chosen = options(__doc__, repeats=200, exact=600, draws=4096, processes=1)
+    repeats, exact = (2, 6) if chosen.quick else (chosen.repeats, max(chosen.exact, chosen.repeats))
+    draws = 1024 if chosen.quick else chosen.draws
+    tasks = [(seed, seed < repeats, draws) for seed in range(exact)]
     rows, seconds, sizes = [], {"exact": 0.0, "sampler": 0.0}, []
-    for seed in range(exact):
-        found = {}
-        for method in ("exact", "sampler") if seed < repeats else ("exact",):
-            begin = time.process_time()
-            found[method] = infer(seed, method, chosen.draws)
-            seconds[method] += time.process_time() - begin
-        sizes.append(len(found["exact"].selected))
-        rows += rows_of(seed, found["exact"], found.get("sampler"))
-        if seed % 50 == 49:
-            print(f"{seed + 1} repetitions, {seconds['exact']:.0f} + {seconds['sampler']:.0f} s", flush=True)
+    with ProcessPoolExecutor(chosen.processes) if chosen.processes > 1 else nullcontext() as pool:
+        for size, found, spent in (pool.map if pool else map)(repetition, tasks):
+            sizes.append(size)
+            rows += found
+            seconds = {name: seconds[name] + spent[name] for name in seconds}
+            if len(sizes) % 20 == 0:
+                print(f"{len(sizes)} repetitions, {seconds['exact']:.0f} + {seconds['sampler']:.0f} s", flush=True)
     both = [r for r in rows if r["p_sampler"] != ""]
     errors = np.array([r["error_of_ends"] for r in both])
     notes = [
@@ -164,7 +177,7 @@ def main() -> None:
         f"largest {max(sizes)}",
         f"Kolmogorov-Smirnov test of p-values: exact {kstest([r['p_exact'] for r in rows], 'uniform').pvalue:.3f}, "
         f"sampler {kstest([r['p_sampler'] for r in both], 'uniform').pvalue:.3f}",
-        f"sampler ({chosen.draws} draws per node, {repeats} repetitions) against exact, largest difference of an end "
+        f"sampler ({draws} draws per node, {repeats} repetitions) against exact, largest difference of an end "
         f"over all levels, share of the width: median {np.median(errors):.4f}, 99 % {np.quantile(errors, 0.99):.4f}, "
         f"largest {errors.max():.4f}",
         f"ends without a root: {sum(r['not_bracketed'] for r in both)}; fewest effective draws at an end: "

@@ -7,9 +7,9 @@ fifth to test, a new split per seed; standard normal prior, 20 particles, RBF ke
 (averaged) and SVNG take Fisher's information plus the prior's precision as metric. As in Shi, Liu, Mackey, "Sampling
 with mirrored Stein operators", 2022, steps are plain gradient steps (SVGD's over the number of cases) of constant size
 from the grid 1, 0.5, 0.1, 0.05, 0.01; SVGD is also run with RMSprop. Each method takes the size with the best
-log-likelihood of test cases, averaged over half of the steps, on two other splits. Their data (covertype) are not shipped: published numbers are
-context and not the same experiment. Reference: 64 chains of ``MirroredHMC`` on ``Quadratic``. Writes
-``logistic_regression.csv``, ``logistic_regression_summary.csv`` and ``logistic_regression.png``.
+log-likelihood of test cases, averaged over half of the steps, on two other splits. Their data (covertype) are not
+shipped: published numbers are context and not the same experiment. Reference: 64 chains of ``MirroredHMC`` on
+``Quadratic``. Writes ``logistic_regression.csv``, ``logistic_regression_summary.csv`` and ``logistic_regression.png``.
 """
 
 from collections.abc import Callable

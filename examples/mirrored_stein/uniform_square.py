@@ -4,8 +4,8 @@
 
 Settings of the notebook that accompanies Shi, Liu, Mackey, "Sampling with mirrored Stein operators", 2022: 500
 particles, inverse multiquadric kernel with ``h = 0.1``, RMSprop with step size 0.01, here 500 steps, from normal dual
-points. The energy distance is a V-statistic to 4000 exact draws, beside its value for 500 exact draws; the variance of a
-coordinate is 1/3. Writes ``uniform_square.csv`` and ``uniform_square.png``.
+points. The energy distance is a V-statistic to 4000 exact draws, beside its value for 500 exact draws; the variance of
+a coordinate is 1/3. Writes ``uniform_square.csv`` and ``uniform_square.png``.
 """
 
 import torch
