@@ -1,7 +1,7 @@
 """Coordinate hit-and-run."""
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -55,7 +55,6 @@ class CoordinateHitAndRun(Kernel):
     tries: int = 8
     frame: Frame = field(init=False, repr=False)
     scan: Scan = field(init=False, repr=False)
-    recover: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_bounded(self.body, "CoordinateHitAndRun")
@@ -68,7 +67,6 @@ class CoordinateHitAndRun(Kernel):
             coupling = torch.ones(len(directions), len(directions), dtype=torch.bool)
         object.__setattr__(self, "frame", frame)
         object.__setattr__(self, "scan", make_scan(directions, frame.rows, coupling))
-        object.__setattr__(self, "recover", self.scan.recover(frame.rows))
 
     def _preferred(self, frame: Frame) -> Tensor:
         k = self.body.dual_dim
@@ -105,13 +103,17 @@ class CoordinateHitAndRun(Kernel):
             return self._uniform_sweep(state, noise.uniform.mT.contiguous())
         return self._slice_sweep(state, noise.uniform)
 
+    @cached_property
+    def _recover(self) -> Tensor:
+        return self.scan.recover(self.frame.rows)
+
     def _uniform_sweep(self, state: WalkState, uniform: Tensor) -> tuple[WalkState, Info]:
         table = self.scan.table(self.frame.slack(state.w))
         for block in self.scan.blocks:
             table, part = block.take(table)
             t = torch.lerp(*chord(part, block.speed.to(part), 1), uniform[block.first : block.first + block.size])
             table = block.move(table, part, t)
-        w = (1 - table).mT @ self.recover.to(state.w)
+        w = (1 - table).mT @ self._recover.to(state.w)
         return WalkState(self.frame.leave(w), w, state.log_density), unadjusted(torch.isfinite(w[:, 0]))
 
     def _slice_sweep(self, state: WalkState, uniform: Tensor) -> tuple[WalkState, Info]:

@@ -1,6 +1,7 @@
 """Gibbs sampling of truncated normal laws."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,13 +47,11 @@ class TruncatedGaussianGibbs(Kernel):
     whiten: bool = True
     law: GaussianFrame = field(init=False, repr=False)
     scan: Scan = field(init=False, repr=False)
-    coupled: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         law = make_gaussian_frame(self.log_density, self.whiten)
         axes = torch.eye(len(law.mean), dtype=law.mean.dtype, device=law.mean.device)
         object.__setattr__(self, "law", law)
-        object.__setattr__(self, "coupled", bool((law.precision - torch.diag(law.precision.diagonal())).any()))
         object.__setattr__(self, "scan", make_scan(axes, law.frame.rows, law.precision != 0))
 
     @property
@@ -69,6 +68,11 @@ class TruncatedGaussianGibbs(Kernel):
         value = self.log_density(x)
         check_log_density(value, len(x))
         return WalkState(x, self.law.frame.enter(upcast(x)), value)
+
+    @cached_property
+    def _coupled(self) -> bool:
+        """Whether a move of one coordinate changes the conditional means of others."""
+        return bool((self.law.precision - torch.diag(self.law.precision.diagonal())).any())
 
     def step(self, state: WalkState, noise: Noise) -> tuple[WalkState, Info]:
         frame, mean, precision = self.law
@@ -88,7 +92,7 @@ class TruncatedGaussianGibbs(Kernel):
             number = interval_quantile(uniform[own], (low - center) / scale[own], (high - center) / scale[own])
             t = torch.maximum(torch.minimum(center + scale[own] * number, high), low)
             table = block.move(table, part, t)
-            force = torch.addmm(force, precision[:, own], t, alpha=-1) if self.coupled else force
+            force = torch.addmm(force, precision[:, own], t, alpha=-1) if self._coupled else force
             taken.append(t)
         w = state.w + torch.cat(taken).mT @ self.scan.directions
         x = frame.leave(w).to(state.x.dtype)

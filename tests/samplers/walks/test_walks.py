@@ -9,7 +9,8 @@ from mirrorgen import domains as D
 from mirrorgen import targets as T
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains.billiard import billiard
-from mirrorgen.samplers import BilliardWalk, CoordinateHitAndRun, HitAndRun, run
+from mirrorgen.samplers import BilliardWalk, CoordinateHitAndRun, HitAndRun, resume, run
+from mirrorgen.samplers.api import sample
 from mirrorgen.samplers.base import Noise
 from mirrorgen.samplers.walks.billiard import follow, reflections
 from mirrorgen.samplers.walks.chord import slice_on_chord
@@ -216,6 +217,23 @@ def test_sweeps_agree_with_moves_one_by_one():
         low, high = 1 / rate.amin(-1), 1 / rate.amax(-1)
         z[:, i] += low + u[:, n] * (high - low)
     torch.testing.assert_close(new.x, z, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_by_name_and_from_a_checkpoint(name, tmp_path):
+    target = T.Uniform(D.Birkhoff(3))
+    by_name = sample(target, target.domain, 40, kernel=WALKS[name].__name__, num_chains=4, num_warmup=3, warn=False)
+    assert target.domain.contains(by_name.flatten()).all()
+    kernel, start = WALKS[name](None, target.domain), target.sample(4, generator=generator())
+    whole = run(kernel, start, 8, generator=generator(3))
+
+    def stop(step, state):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(kernel, start, 8, generator=generator(3), directory=tmp_path, callback=stop, checkpoint_every=2)
+    assert torch.equal(resume(kernel, tmp_path).positions, whole.positions)
 
 
 def test_bad_requests():
