@@ -93,6 +93,23 @@ def mean_sizes(kernel: Kernel, dim: int, steps: int, replicates: int) -> tuple[T
     return kept.unflatten(0, (replicates, CHAINS)).mean(1), float(chain.stats["acceptance"].mean())
 
 
+def row(method: Method, error: Tensor, acceptance: float, seconds: float) -> dict[str, object]:
+    """A line of the table, from relative errors ``(replicates, dim)``."""
+    mean_error = error.abs().mean(-1)
+    return {
+        "method": method.name,
+        "envelope": method.envelope,
+        "smoothing": method.smoothing,
+        "step_size": f"{float(method.kernel.step_size):.2g}",
+        "acceptance": f"{acceptance:.3f}",
+        "mean_abs_error": f"{mean_error.mean():.4f}",
+        "spread": f"{mean_error.std():.4f}",
+        "earlier": "" if method.earlier is None else method.earlier,
+        **{f"error_{i}": f"{error.mean(0)[i - 1]:.3f}" for i in SHOWN},
+        "cpu_seconds": f"{seconds:.0f}",
+    }
+
+
 def main() -> None:
     """Run every method and write tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,22 +126,8 @@ def main() -> None:
         begin = time.process_time()
         sizes, acceptance = mean_sizes(method.kernel, 100, steps, replicates)
         error = sizes / target.mean_size - 1
-        mean_error = error.abs().mean(-1)
-        curves[method.label] = error
-        rows.append(
-            {
-                "method": method.name,
-                "envelope": method.envelope,
-                "smoothing": method.smoothing,
-                "step_size": f"{float(method.kernel.step_size):.2g}",
-                "acceptance": f"{acceptance:.3f}",
-                "mean_abs_error": f"{mean_error.mean():.4f}",
-                "spread": f"{mean_error.std():.4f}",
-                "earlier": "" if method.earlier is None else method.earlier,
-                **{f"error_{i}": f"{error.mean(0)[i - 1]:.3f}" for i in SHOWN},
-                "cpu_seconds": f"{time.process_time() - begin:.0f}",
-            }
-        )
+        curves[method.label] = error.mean(0)
+        rows.append(row(method, error, acceptance, time.process_time() - begin))
         print(rows[-1], flush=True)
     note = (
         f"# command: python examples/bregman_langevin/laplace.py --steps {steps} --replicates {replicates}\n"
@@ -134,8 +137,8 @@ def main() -> None:
     write(options.out / "laplace.csv", note, rows)
     table = [{"i": i + 1, "exact": f"{1 / (i + 1):.5f}"} for i in range(100)]
     for name, error in curves.items():
-        for i, row in enumerate(table):
-            row[name] = f"{(1 + error.mean(0)[i]) / (i + 1):.5f}"
+        for i, line in enumerate(table):
+            line[name] = f"{(1 + error[i]) / (i + 1):.6f}"
     write(options.out / "laplace_coordinates.csv", note.replace("exact: 0", "entries: mean of |t_i|"), table)
     draw(options.out / "laplace.png", curves)
 
@@ -150,27 +153,24 @@ def write(path: Path, note: str, rows: list[dict]) -> None:
 
 
 def draw(path: Path, curves: dict[str, Tensor]) -> None:
-    """Relative error against the coordinate, unadjusted methods on the left, adjusted ones on the right."""
+    """Relative error, a mean over replicates, against the coordinate; adjusted methods on the right."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     styles = dict(zip(curves, ("C7-", "C0-", "C3-", "k:", "C1-", "C0-", "C1-", "k:", "C2-"), strict=True))
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     coordinate = torch.arange(1, 101)
     for name, error in curves.items():
         axis = axes[int(", adjusted" in name)]
-        width = 2.2 if ":" in styles[name] else 1.4
-        axis.plot(coordinate, error.mean(0), styles[name], lw=width, label=name)
-        if error.shape[0] > 1:
-            spread = error.std(0)
-            low, high = error.mean(0) - spread, error.mean(0) + spread
-            axis.fill_between(coordinate, low, high, color=styles[name].rstrip("-:"), alpha=0.15, lw=0)
+        axis.plot(coordinate, error, styles[name], lw=2.2 if ":" in styles[name] else 1.4, label=name)
     for axis, title in zip(axes, ("unadjusted, step 5e-6", "Metropolis-adjusted, step tuned"), strict=True):
         axis.axhline(0, color="0.6", lw=0.8, zorder=0)
-        axis.set(title=title, xlabel="coordinate $i$ (rate $i$)", xscale="log", ylim=(-0.7, 0.7))
-        axis.legend(fontsize=8, loc="upper right")
+        axis.set(title=title, xlabel="coordinate $i$ (rate $i$)", xscale="log", ylim=(-0.9, 0.9))
+        axis.set_xticks(SHOWN, labels=[str(i) for i in SHOWN])
+        axis.minorticks_off()
+        axis.legend(fontsize=8, loc="lower right")
     axes[0].set_ylabel("relative error of the mean of $|t_i|$")
     figure.savefig(path, dpi=150)
 

@@ -6,7 +6,8 @@ The experiment of Lau and Liu, "Bregman proximal Langevin Monte Carlo via Bregma
 (100 coefficients, 1,000 observations, elastic-net prior): smoothing 1e-2, step 5e-4, 4,000 steps, 30 chains of their
 own start. The published metric is the distance of a draw to the coefficients that made the labels. A sampler should
 come close to the posterior instead: beside it stand the distance of the posterior mean to that of a long reference run
-(Hamiltonian Monte Carlo, Metropolis-adjusted, on the non-smooth target) and the ratio of total variances.
+(Hamiltonian Monte Carlo, Metropolis-adjusted, on the non-smooth target) and the ratio of total variances. The first
+row is an independent run of that sampler: what exact draws score.
 Writes ``sparse_logistic.csv`` and ``sparse_logistic.png``.
 """
 
@@ -57,7 +58,7 @@ def tuned(kernel: Kernel, start: Tensor, warmup: int) -> Kernel:
     return replace(warm, step_size=float(f"{float(warm.step_size):.2g}"))
 
 
-def reference(target: SparseLogistic, draws: int, chains: int = 32) -> Tensor:
+def reference(target: SparseLogistic, draws: int, chains: int) -> Tensor:
     """Draws of the posterior ``(draws, chains, dim)``, and on the screen what is known of their quality."""
     generator = torch.Generator().manual_seed(77)
     start = 0.5 * torch.randn(chains, target.domain.dim, generator=generator, dtype=torch.float64)
@@ -90,15 +91,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few steps, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="output folder")
     options = parser.parse_args()
-    steps, draws = (40, 40) if options.quick else (4000, 4000)
+    steps, draws = (40, 40) if options.quick else (4000, 3000)
     options.out.mkdir(parents=True, exist_ok=True)
     target = SparseLogistic.synthetic()
-    exact = reference(target, draws)
+    exact, other = reference(target, draws, 2 * SEEDS).chunk(2, 1)
     mean, variance = exact.mean((0, 1)), exact.flatten(0, 1).var(0)
     traces, means = {}, {"reference": mean}
-    first = {"method": "reference", "envelope": "none", "step_size": "", "acceptance": "", "published": ""}
-    # Chains of the reference in place of the methods': what exact draws score.
-    rows = [{**first, **measure(exact[:, :SEEDS], target, mean, variance)}]
+    first = {"method": "Hamiltonian, adjusted", "envelope": "none", "step_size": "", "acceptance": "", "published": ""}
+    # As many chains of the same kind, independent of the reference: what exact draws score.
+    rows = [{**first, **measure(other, target, mean, variance)}]
     for (name, envelope), kernel in methods(target, exact[-1], min(500, steps)).items():
         generator = torch.Generator().manual_seed(2022)
         start = torch.randn(SEEDS, target.domain.dim, generator=generator, dtype=torch.float64)
@@ -146,7 +147,7 @@ def draw(path: Path, traces: dict[str, Tensor], expected: float, means: dict[str
         trace = traces[name].mean(1)
         axes[0].plot(torch.arange(1, len(trace) + 1), trace, color=color, lw=1.2, label=name)
     axes[0].axhline(expected, color="k", ls="--", lw=1.2, label="exact draws (reference)")
-    axes[0].set(xlabel="step", ylabel="distance to the truth", xscale="log", yscale="log", title="published metric")
+    axes[0].set(xlabel="step", ylabel="distance to the truth", xscale="log", title="published metric", ylim=(1.5, 4))
     axes[0].legend(fontsize=8)
     for name, color in list(colors.items())[1:]:
         axes[1].plot(means["reference"], means[name], ".", color=color, ms=5, label=name)
@@ -154,7 +155,7 @@ def draw(path: Path, traces: dict[str, Tensor], expected: float, means: dict[str
     axes[1].plot(ends, ends, "k--", lw=1, zorder=0, label="exact")
     axes[1].plot(means["reference"], truth, "+", color="0.7", ms=4, zorder=0, label="truth")
     axes[1].set(xlabel="posterior mean of a coefficient, reference", ylabel="posterior mean, method")
-    axes[1].set_title("what samplers are for")
+    axes[1].set_title("posterior means against the reference")
     axes[1].legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
