@@ -12,6 +12,7 @@ from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.local import LocalGeometry, usable_dual
 from mirrorgen.geometry.mirror_maps.slack_hessian import UpcastHessian
+from mirrorgen.geometry.mirror_maps.slack_local import SlackLocalGeometry
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.geometry.mirror_maps.slack_scalar import BallStructure, BoxStructure, FacetStructure
 from mirrorgen.geometry.mirror_maps.slack_simplex import SimplexStructure
@@ -60,6 +61,8 @@ class SlackMap(MirrorMap):
         return UpcastHessian(self._structure.hessian_dual(y), y.dtype)
 
     def local(self, y: Tensor, start: Tensor | None = None) -> LocalGeometry:
+        if isinstance(self._structure, HalfspaceStructure) and not (y.requires_grad and torch.is_grad_enabled()):
+            return SlackLocalGeometry(self, self._structure, y, start)
         return _SlackGeometry(self, y, start)
 
     def hessian_again(self, y: Tensor, start: Tensor | None) -> HessianOperator:
@@ -94,12 +97,6 @@ class _SlackGeometry(LocalGeometry):
     @property
     def hessian(self) -> HessianOperator:
         return self._hessian
-
-    def mirrored_score(self, score: Tensor) -> Tensor:
-        structure, start = self.mirror_map._structure, self.start
-        if start is None or not isinstance(structure, HalfspaceStructure):
-            return super().mirrored_score(score)
-        return structure.mirrored_score(start, upcast(self.mirror_map.pull_back(score))).to(score.dtype)
 
     @property
     def log_det(self) -> Tensor:

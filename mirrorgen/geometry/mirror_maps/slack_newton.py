@@ -10,7 +10,7 @@ from mirrorgen.geometry.detached import derivatives_wanted, detached_solve
 from mirrorgen.geometry.mirror_maps.slack_hessian import SlackHessian
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 
-__all__ = ["SlackSystem"]
+__all__ = ["SlackSystem", "step_length"]
 
 TOLERANCE = 1e-11
 ACCEPTED = 1e-9
@@ -149,7 +149,7 @@ class SlackSystem:
             finished = ~(residual[rows] > TOLERANCE)
             ratio = [r for first, r in STAGES if first <= iteration][-1]
             dz, dsigma = self._direction(z[rows], sigma[rows], y[rows], ratio)
-            step = self._step_size(sigma[rows], dsigma)
+            step = step_length(self.power, sigma[rows], dsigma)
             new = z[rows] + step * dz, sigma[rows] + step * dsigma
             error = self.relative_residual(*new, y[rows])
             taken = ~finished | (error <= TOLERANCE)
@@ -175,8 +175,10 @@ class SlackSystem:
             dz = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
         return dz, -W * (dz @ self.rows.mT - r_2) / self.power.force_rate(sigma)
 
-    def _step_size(self, sigma: Tensor, dsigma: Tensor) -> Tensor:
-        rise = torch.clamp(0.5 * sigma.abs(), min=1.0)
-        fall = rise if self.power.kappa == 0 else torch.full_like(rise, 1 / self.power.kappa)
-        limit = torch.where(dsigma > 0, rise, fall)
-        return (limit / dsigma.abs().clamp_min(1e-300)).amin(-1, keepdim=True).clamp_max(1.0)
+
+def step_length(power: SlackPower, sigma: Tensor, dsigma: Tensor) -> Tensor:
+    """The part ``(..., 1)`` of a step at which no log-force moves by more than one; see ``SlackSystem``."""
+    rise = torch.clamp(0.5 * sigma.abs(), min=1.0)
+    fall = rise if power.kappa == 0 else torch.full_like(rise, 1 / power.kappa)
+    limit = torch.where(dsigma > 0, rise, fall)
+    return (limit / dsigma.abs().clamp_min(1e-300)).amin(-1, keepdim=True).clamp_max(1.0)

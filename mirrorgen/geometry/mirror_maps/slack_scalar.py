@@ -185,7 +185,10 @@ class FacetStructure(HalfspaceStructure):
 
     closed_form = True
 
-    def _solve(self, y: Tensor, on_failure: str, near: Tensor | None) -> tuple[Tensor, Tensor]:
+    def solution_near(self, y: Tensor, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self._solve(y, "nan")
+
+    def _solve(self, y: Tensor, on_failure: str) -> tuple[Tensor, Tensor]:
         """As ``HalfspaceStructure._solve``: ``force(s) - quadratic s = a . y - quadratic b``."""
         rows, bounds = self.halfspaces()
         y = upcast(y)

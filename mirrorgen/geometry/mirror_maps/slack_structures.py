@@ -7,15 +7,15 @@ from torch import Tensor
 
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.simplex import Simplex
-from mirrorgen.geometry.hessian import DenseHessian, HessianOperator
+from mirrorgen.geometry.hessian import HessianOperator
+from mirrorgen.geometry.mirror_maps.slack_forms import SlackForm, slack_form
 from mirrorgen.geometry.mirror_maps.slack_hessian import SlackHessian
+from mirrorgen.geometry.mirror_maps.slack_local import solve_near
 from mirrorgen.geometry.mirror_maps.slack_newton import SlackSystem
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.numerics import upcast
 
 __all__ = ["BarrierStructure", "HalfspaceStructure", "guard"]
-
-SMALLEST_PIVOT = 1e-6
 
 
 def guard(s: Tensor, dtype: torch.dtype, scale: Tensor | float) -> Tensor:
@@ -60,7 +60,12 @@ class BarrierStructure(ABC):
 
     @abstractmethod
     def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        """``inverse(y)`` and the ``start (..., k)`` of solves nearby, from one solve; NaN where it fails."""
+        """``inverse(y)`` and the ``start`` of solves nearby, from one solve without derivatives; NaN where it fails.
+
+        Args:
+            y: Dual points ``(n, dual_dim)``.
+            start: That of dual points nearby ``(n, k)``, or None.
+        """
 
     @abstractmethod
     def hessian_from(self, start: Tensor) -> HessianOperator:
@@ -75,6 +80,10 @@ class HalfspaceStructure(BarrierStructure):
     """Any set ``A z < b``: dense algebra and primal-dual Newton."""
 
     closed_form = False
+
+    def __init__(self, domain: Domain, power: SlackPower, quadratic: float, on_failure: str = "raise") -> None:
+        super().__init__(domain, power, quadratic, on_failure)
+        self._forms: dict[torch.device, SlackForm] = {}
 
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         """``A`` and ``b`` in float64."""
@@ -105,66 +114,75 @@ class HalfspaceStructure(BarrierStructure):
         return self.power.force(torch.log(s)) @ rows + self.quadratic * z
 
     def hessian(self, x: Tensor) -> HessianOperator:
-        return self._operator(torch.log(self._state(x)[2]))
+        return self.operator(torch.log(self._state(x)[2]))
+
+    def form(self) -> SlackForm:
+        """The equations for samplers, without derivatives; made once per device."""
+        center = self.domain.interior_point()
+        if self._forms.get(center.device) is None:
+            with torch.no_grad():
+                rows, bounds = self.halfspaces()
+                z = self.domain.to_chart(upcast(center)).detach()
+                arguments = rows.detach(), (bounds - rows @ z).detach(), z, self.power, self.quadratic
+                self._forms[center.device] = slack_form(*arguments)
+        return self._forms[center.device]
 
     def solution(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Chart coordinates and log-slacks of ``inverse(y)``."""
-        return self._solve(y, self.on_failure, None)
+        return self._solve(y, self.on_failure)
 
-    def _solve(self, y: Tensor, on_failure: str, near: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As ``solution``; ``near`` holds one at a dual point nearby, side by side."""
+    def _solve(self, y: Tensor, on_failure: str) -> tuple[Tensor, Tensor]:
         rows, bounds = self.halfspaces()
         center = self.domain.to_chart(upcast(self.domain.interior_point())).detach()
         system = SlackSystem(rows, bounds - rows @ center, self.power, self.quadratic)
-        if near is not None:
-            near = torch.cat([near[..., : len(center)] - center, near[..., len(center) :]], -1)
-        step, sigma = system.solve(upcast(y) - self.quadratic * center, on_failure, near)
+        step, sigma = system.solve(upcast(y) - self.quadratic * center, on_failure)
         return center + step, sigma
 
+    def solution_near(self, y: Tensor, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As ``solution`` of ``y (n, d)``, without derivatives and with NaN where it fails.
+
+        ``near (n, d + m)`` holds solutions at dual points nearby, side by side.
+        """
+        form = self.form()
+        center = form.center.expand_as(y), torch.log(form.slack).expand(len(y), -1)
+        z, sigma = center if near is None else near.split([y.shape[-1], len(form.slack)], -1)
+        z, sigma, converged = solve_near(form, y, z, sigma)
+        late = (~converged).nonzero().squeeze(-1)
+        if len(late) == 0:
+            return z, sigma
+        slow_z, slow_sigma = self._solve(y[late], "nan")
+        return z.index_copy(0, late, slow_z), sigma.index_copy(0, late, slow_sigma)
+
     def inverse(self, y: Tensor) -> Tensor:
-        return self._point(*self.solution(y))
+        return self.point(*self.solution(y))
 
     def local(self, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        z, sigma = self._solve(y, "nan", start)
-        return self._point(z, sigma), torch.cat([z, sigma], -1)
+        z, sigma = self.solution_near(y, start)
+        return self.point(z, sigma), torch.cat([z, sigma], -1)
 
     def hessian_from(self, start: Tensor) -> SlackHessian:
-        return self._operator(start[..., self.domain.dual_dim :])
+        return self.operator(start[..., self.domain.dual_dim :])
 
-    def mirrored_score(self, start: Tensor, g: Tensor) -> Tensor:
-        """``H^-1 (g - grad_z log det H)`` at the dual point of ``start``, for ``g (..., dual_dim)``.
+    def robust_score(self, g: Tensor, sigma: Tensor) -> Tensor:
+        """``SlackForm.score`` by the factor that stands any spread of stiffnesses."""
+        operator = self.operator(sigma)
+        slope = (1 + self.power.kappa) * (operator.leverages() * torch.exp(-sigma)) @ self.halfspaces()[0]
+        return operator.solve(g - slope)
 
-        ``grad_z log det H = (1 + kappa) sum_i l_i / s_i a_i`` with the leverages ``l``. By Cholesky, and by the factor
-        that stands any spread for the rows where too few digits would be left.
-        """
-        sigma = start[..., self.domain.dual_dim :]
-        dense = DenseHessian(self.hessian_from(start).dense())
-        half = torch.linalg.solve_triangular(dense.factor, self.halfspaces()[0].mT, upper=False)
-        leverage = torch.exp(self.power.log_curvature(sigma)) * half.square().sum(-2)
-        score = dense.solve(g - self._log_det_slope(sigma, leverage))
-        pivots = torch.diagonal(dense.factor, dim1=-2, dim2=-1)
-        poor = ~(pivots.amin(-1) > SMALLEST_PIVOT * pivots.amax(-1))
-        if bool(poor.any()):
-            operator = self.hessian_from(start[poor])
-            slope = self._log_det_slope(sigma[poor], operator.leverages())
-            score[poor] = operator.solve(g[poor] - slope)
-        return score
-
-    def _log_det_slope(self, sigma: Tensor, leverage: Tensor) -> Tensor:
-        return (1 + self.power.kappa) * (leverage * torch.exp(-sigma)) @ self.halfspaces()[0]
-
-    def _point(self, z: Tensor, sigma: Tensor) -> Tensor:
+    def point(self, z: Tensor, sigma: Tensor) -> Tensor:
+        """The point of a solution, up to rounding in the closure."""
         if isinstance(self.domain, Simplex):
             # The slacks are the coordinates, and small ones have digits that the chart has not.
             x = torch.exp(sigma)
             return x / x.sum(-1, keepdim=True)
         return self.domain.from_chart(z)
 
-    def _operator(self, sigma: Tensor) -> SlackHessian:
+    def operator(self, sigma: Tensor) -> SlackHessian:
+        """The Hessian at log-slacks."""
         return SlackHessian(self.halfspaces()[0], self.power.log_curvature(sigma), self.quadratic)
 
     def hessian_dual(self, y: Tensor) -> HessianOperator:
-        return self._operator(self.solution(y)[1])
+        return self.operator(self.solution(y)[1])
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         rows, z, t = self._state(p)
