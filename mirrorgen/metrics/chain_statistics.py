@@ -21,11 +21,11 @@ def per_coordinate(statistic: Callable[[Tensor], Tensor], draws: Tensor) -> Tens
     A coordinate is undefined if a draw is not finite, if all draws are equal, or with fewer than four draws per chain.
 
     Args:
-        statistic: From ``(coordinates, chains, draws)`` to ``(coordinates,)``, for all coordinates at once.
+        statistic: From ``(coordinates, chains, draws)`` to ``(coordinates, *shape)``, for all coordinates at once.
         draws: ``(draws, chains)`` or ``(draws, chains, dim)``.
 
     Returns:
-        A scalar or ``(dim,)``.
+        ``shape`` or ``(dim, *shape)``.
 
     Raises:
         ShapeError: If ``draws`` has another shape, no entry, or no floating-point dtype.
@@ -50,10 +50,10 @@ def _defined(statistic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     low, high = x.aminmax(dim=-1)
     low, high = low.amin(-1), high.amax(-1)
     defined = torch.isfinite(low) & torch.isfinite(high) & (low < high)
-    nan = x.new_full((len(x),), torch.nan)
-    if x.shape[-1] < _LEAST_DRAWS or not bool(defined.any()):
-        return nan
-    return torch.where(defined, statistic(torch.where(defined[:, None, None], x, 0.0)), nan)
+    if x.shape[-1] < _LEAST_DRAWS:
+        x, defined = x.new_zeros(*x.shape[:2], _LEAST_DRAWS), torch.zeros_like(defined)
+    values = statistic(torch.where(defined[:, None, None], x, 0.0))
+    return torch.where(defined.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
 
 
 def split_chains(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from mirrorgen.errors import DomainError
 from mirrorgen.metrics.chain_statistics import normal_scores, per_coordinate, quantile, split_chains
 from mirrorgen.numerics import upcast
 
-__all__ = ["effective_sample_size", "mcse", "weight_ess"]
+__all__ = ["effective_sample_size", "ess_of_halves", "mcse", "weight_ess"]
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def weight_ess(log_weights: Tensor) -> Tensor:
 
 
 def _bulk(x: Tensor) -> Tensor:
-    return _ess(normal_scores(split_chains(x)))
+    return ess_of_halves(normal_scores(split_chains(x)))
 
 
 def _tail(x: Tensor) -> Tensor:
@@ -91,11 +91,11 @@ def _tail(x: Tensor) -> Tensor:
 
 def _indicator_ess(x: Tensor, probability: float) -> Tensor:
     below = (x <= quantile(x, probability)[:, None, None]).to(x.dtype)
-    return _ess(split_chains(below))
+    return ess_of_halves(split_chains(below))
 
 
 def _mean(x: Tensor) -> Tensor:
-    return _ess(split_chains(x))
+    return ess_of_halves(split_chains(x))
 
 
 _KINDS = {"bulk": _bulk, "tail": _tail, "mean": _mean}
@@ -112,8 +112,8 @@ def _mcse_sd(x: Tensor) -> Tensor:
     return (spread / variance).sqrt() / 2
 
 
-def _ess(x: Tensor) -> Tensor:
-    """From at least two chains ``(coordinates, chains, draws)``; NaN for constant ones."""
+def ess_of_halves(x: Tensor) -> Tensor:
+    """Effective sample sizes ``(coordinates,)`` of split chains ``(coordinates, halves, draws)``; NaN if constant."""
     n, size = x.shape[-1], x.shape[-1] * x.shape[-2]
     rho = _autocorrelation(x)
     time = _geyer_time(rho, max(1, (n - 1) // 2))

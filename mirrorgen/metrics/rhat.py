@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mirrorgen.metrics.chain_statistics import normal_scores, per_coordinate, quantile, split_chains
 
-__all__ = ["rhat"]
+__all__ = ["folded", "rhat", "rhat_of_halves"]
 
 
 @torch.no_grad()
@@ -35,12 +35,17 @@ def rhat(draws: Tensor) -> Tensor:
 
 def _rank_rhat(x: Tensor) -> Tensor:
     x = split_chains(x)
-    folded = (x - quantile(x, 0.5)[:, None, None]).abs()
     # Distances from the median may all be equal, as those of draws with two values are.
-    return torch.fmax(_rhat(normal_scores(x)), _rhat(normal_scores(folded)))
+    return torch.fmax(rhat_of_halves(normal_scores(x)), rhat_of_halves(normal_scores(folded(x))))
 
 
-def _rhat(x: Tensor) -> Tensor:
+def folded(x: Tensor) -> Tensor:
+    """Distances from the median of each coordinate, ``(coordinates, halves, draws)``."""
+    return (x - quantile(x, 0.5)[:, None, None]).abs()
+
+
+def rhat_of_halves(x: Tensor) -> Tensor:
+    """Plain R-hat ``(coordinates,)`` of split chains ``(coordinates, halves, draws)``."""
     n = x.shape[-1]
     between, within = x.mean(-1).var(-1), x.var(-1).mean(-1)
     return ((n - 1) / n + between / within).sqrt()

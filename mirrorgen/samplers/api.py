@@ -88,7 +88,7 @@ def sample(
         progress=progress, compile=compile, directory=directory,
     )  # fmt: skip
     if warn:
-        chain.warn()
+        chain.warn(stacklevel=3)
     return chain
 
 

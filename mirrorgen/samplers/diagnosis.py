@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mirrorgen.metrics.ess import effective_sample_size
+from mirrorgen.metrics.chain_statistics import normal_scores, per_coordinate, split_chains
+from mirrorgen.metrics.ess import ess_of_halves
 from mirrorgen.metrics.feasibility import feasibility
-from mirrorgen.metrics.rhat import rhat
+from mirrorgen.metrics.rhat import folded, rhat_of_halves
 from mirrorgen.samplers.base import Kernel
 
 __all__ = ["diagnose"]
@@ -26,7 +27,7 @@ GOOD_SHARE = 0.2
 """Effective draws per draw from which on nobody needs longer moves, however high the acceptance."""
 NONFINITE_SHARE = 1e-3
 # Values looked at for R-hat: more are thinned, which leaves R-hat as it is.
-_VALUES = 2**20
+_VALUES = 2**19
 _LEAST_DRAWS = 50
 
 
@@ -41,10 +42,33 @@ def diagnose(positions: Tensor, stats: dict[str, Tensor], kernel: Kernel, thin: 
         thin: Steps per draw.
     """
     steps, some = thin * stats["nonfinite"].numel(), _some(positions)
-    ess = effective_sample_size(some)
+    single, pooled, ess = per_coordinate(_convergence, some).unbind(-1)
     share = float(ess.nan_to_num(0.0).amin()) / some[..., 0].numel()
     found = [*_outside(positions, kernel), *_nonfinite(stats, steps), *_acceptance(stats, kernel, share)]
-    return [*found, *(_mixing(some, len(positions)) or _few(ess, positions.shape, thin))]
+    many = [(pooled, len(some) * (some.shape[1] // 4), " pooled into four")] if some.shape[1] >= MANY else []
+    return [*found, *(_mixing([(single, len(some), ""), *many], positions) or _few(ess, positions, thin))]
+
+
+def _convergence(x: Tensor) -> Tensor:
+    """R-hat of the chains, R-hat of the chains in four groups, and bulk effective size, ``(coordinates, 3)``.
+
+    All from the same two rankings, which are what takes time.
+    """
+    halves = split_chains(x)
+    bulk, tails = normal_scores(halves), normal_scores(folded(halves))
+    single = torch.fmax(rhat_of_halves(bulk), rhat_of_halves(tails))
+    pooled = torch.fmax(rhat_of_halves(_pooled(bulk)), rhat_of_halves(_pooled(tails)))
+    return torch.stack([single, pooled, ess_of_halves(bulk)], -1)
+
+
+def _pooled(halves: Tensor) -> Tensor:
+    """First and second halves ``(coordinates, 2 c, n)`` in four groups of ``c // 4`` chains, or as they are."""
+    coordinates, both, n = halves.shape
+    size = both // 8
+    if not size:
+        return halves
+    grouped = halves.reshape(coordinates, 2, both // 2, n)[:, :, : 4 * size]
+    return grouped.reshape(coordinates, 8, size * n)
 
 
 def _outside(positions: Tensor, kernel: Kernel) -> Iterator[str]:
@@ -90,17 +114,14 @@ def _acceptance(stats: dict[str, Tensor], kernel: Kernel, share: float) -> Itera
         )
 
 
-def _mixing(some: Tensor, draws: int) -> list[str]:
-    chains, dim = some.shape[1:]
-    parts = [(some, f"R-hat of {chains} chains")]
-    if chains >= MANY:
-        parts.append((_pooled(some), f"R-hat of {chains} chains pooled into four"))
-    for part, name in parts:
-        values, limit = rhat(part), min(max(RHAT_LIMITS[0], math.sqrt(1 + 20 / len(part))), RHAT_LIMITS[1])
+def _mixing(checks: list[tuple[Tensor, int, str]], positions: Tensor) -> list[str]:
+    draws, chains, dim = positions.shape
+    for values, length, how in checks:
+        limit = min(max(RHAT_LIMITS[0], math.sqrt(1 + 20 / length)), RHAT_LIMITS[1])
         worst = int(values.nan_to_num(-1.0, posinf=math.inf).argmax())
         if float(values[worst]) > limit:
             return [
-                f"{name} is {float(values[worst]):.3f} for x[{worst}] and above {limit:.3g} for "
+                f"R-hat of {chains} chains{how} is {float(values[worst]):.3f} for x[{worst}] and above {limit:.3g} for "
                 f"{int((values > limit).sum())} of {dim} coordinates: they disagree, or still drift from where they "
                 f"started; raise num_warmup and the number of draws per chain (now {draws}); if that does not help, "
                 "the law has separate modes or needs another mirror_map"
@@ -108,8 +129,8 @@ def _mixing(some: Tensor, draws: int) -> list[str]:
     return []
 
 
-def _few(ess: Tensor, shape: torch.Size, thin: int) -> list[str]:
-    worst, total = int(ess.nan_to_num(math.inf).argmin()), shape[0] * shape[1]
+def _few(ess: Tensor, positions: Tensor, thin: int) -> list[str]:
+    worst, total = int(ess.nan_to_num(math.inf).argmin()), positions[..., 0].numel()
     value = float(ess[worst])
     if not (value < min(LEAST_ESS, total / 10) or value < LEAST_SHARE * total):
         return []
@@ -120,15 +141,9 @@ def _few(ess: Tensor, shape: torch.Size, thin: int) -> list[str]:
 
 
 def _some(positions: Tensor) -> Tensor:
-    """Evenly spaced draws, and chains if there are still too many, up to about a million values."""
+    """Evenly spaced draws, and chains if there are still too many, up to about half a million values."""
     draws, chains, _ = positions.shape
     every = max(1, min(draws // _LEAST_DRAWS, math.ceil(positions.numel() / _VALUES)))
     part = positions[::every]
     apart = max(1, min(chains // 32, math.ceil(part.numel() / _VALUES)))
     return part[:, ::apart]
-
-
-def _pooled(positions: Tensor) -> Tensor:
-    """Chains in four groups; time runs first, so that halves in time stay halves."""
-    _, chains, dim = positions.shape
-    return positions[:, : chains - chains % 4].reshape(-1, 4, dim)
