@@ -12,9 +12,11 @@ from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.bregman import (
     GroupNorm,
     Indicator,
+    L1Ball,
     L1Norm,
     bregman_divergence,
     bregman_envelope,
+    bregman_projection,
     bregman_prox,
     envelope_gradient,
     prox_dual,
@@ -261,3 +263,20 @@ def test_missing_closed_forms_and_bad_weights_are_refused():
         M.Hypentropy(D.Euclidean(3), [1.0, 2.0])
     with pytest.raises(DomainError, match="beta"):
         M.Hypentropy(D.Euclidean(2), [1.0, 0.0])
+
+
+def test_l1_ball_with_one_scale_per_coordinate():
+    mirror_map = M.Hypentropy(D.Euclidean(4), [0.1, 1.0, 5.0, 0.02])
+    x = torch.tensor([[3.0, -0.5, 0.1, -8.0], [0.1, 0.0, -0.2, 0.1], [1e3, 1e6, 0.0, 1.0]], dtype=F64)
+    u = bregman_projection(mirror_map, x, L1Ball(2.0))
+    torch.testing.assert_close(u.abs().sum(-1), torch.tensor([2.0, 0.4, 2.0], dtype=F64), rtol=1e-12, atol=0)
+    change = mirror_map.to_dual(x) - mirror_map.to_dual(u)
+    threshold = change.abs().amax(-1, keepdim=True)
+    torch.testing.assert_close(torch.where(u != 0, change, torch.sign(u)), torch.sign(u) * threshold)
+
+
+def test_quadratic_projects_onto_any_domain():
+    simplex, x = D.Simplex(3), torch.tensor([[0.9, 0.8, -0.4]], dtype=F64)
+    # The two positive coordinates share the excess of 0.7.
+    expected = torch.tensor([[0.55, 0.45, 0.0]], dtype=F64)
+    torch.testing.assert_close(bregman_projection(M.Quadratic(D.Euclidean(3)), x, simplex), expected)
