@@ -70,9 +70,12 @@ class Kernel(ABC):
 
     Attributes:
         target_acceptance: Acceptance that warm-up steers ``step_size`` to; None for kernels without either.
+        interacting: Whether "chains" are particles that move each other: then only the last draw approximates the law,
+            and what compares chains says nothing.
     """
 
     target_acceptance: ClassVar[float | None] = None
+    interacting: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

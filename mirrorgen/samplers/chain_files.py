@@ -37,12 +37,14 @@ class RecordedKernel(Kernel):
         recorded_domain: The domain, or None if it has no plain-data form.
         settings: Settings that were numbers or strings.
         target_acceptance: As the kernel had it.
+        interacting: As the kernel had it.
     """
 
     kind: str
     recorded_domain: Domain | None
     settings: dict[str, Any]
     target_acceptance: float | None = None  # type: ignore[misc]  # of the class elsewhere
+    interacting: bool = False  # type: ignore[misc]
 
     @property
     def name(self) -> str:
@@ -113,6 +115,7 @@ def load(path: Path, allow: tuple[str, ...] = ()) -> dict[str, Any]:
             recorded_domain=domain,
             settings=facts["settings"],
             target_acceptance=facts["target_acceptance"],
+            interacting=facts["interacting"],
         ),
         "state": None,
         "seed": facts["seed"],
@@ -162,6 +165,7 @@ def _facts(chain: "Chain") -> dict[str, Any]:
         "domain": domain,
         "settings": _settings(chain.kernel),
         "target_acceptance": chain.kernel.target_acceptance,
+        "interacting": chain.kernel.interacting,
         "seed": chain.seed,
         "steps": chain.steps,
         "meta": {k: v for k, v in chain.meta.items() if isinstance(v, bool | int | float | str)},

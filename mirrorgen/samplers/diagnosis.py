@@ -41,7 +41,7 @@ def diagnose(positions: Tensor, stats: dict[str, Tensor], kernel: Kernel, thin: 
         kernel: The kernel that made them.
         thin: Steps per draw.
     """
-    steps, some = thin * stats["nonfinite"].numel(), _some(positions)
+    steps, some = thin * stats["nonfinite"].numel(), _some(positions[-1:] if kernel.interacting else positions)
     single, pooled, ess = per_coordinate(_convergence, some).unbind(-1)
     share = float(ess.nan_to_num(0.0).amin()) / some[..., 0].numel()
     found = [*_outside(positions, kernel), *_nonfinite(stats, steps), *_acceptance(stats, kernel, share)]

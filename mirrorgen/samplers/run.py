@@ -120,6 +120,8 @@ def extend(chain: Chain, num_steps: int, *, progress: bool = False, compile: boo
     Raises:
         DomainError: If ``num_steps`` is less than the ``thin`` of the chain, or it was merged from several processes.
     """
+    if chain.state is None:
+        raise DomainError("this chain comes from a file, which holds no state; run its kernel from chain.positions[-1]")
     if "thin" not in chain.meta:
         raise DomainError("this chain was merged from several processes and has no single continuation; sample anew")
     thin = chain.meta["thin"]

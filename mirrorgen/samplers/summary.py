@@ -37,6 +37,8 @@ class Summary:
         stuck: Number of chains that never moved.
         nonfinite: Number of proposals that were rejected because a value was not finite.
         feasibility: How many draws are strictly inside in their own dtype.
+        interacting: Whether the chains are particles that move each other; moments are those of the last draw then,
+            and what compares chains is NaN.
     """
 
     mean: Tensor
@@ -54,6 +56,7 @@ class Summary:
     stuck: int
     nonfinite: int
     feasibility: FeasibilityReport
+    interacting: bool = False
 
     def __str__(self) -> str:
         dim = len(self.mean)
@@ -77,7 +80,9 @@ class Summary:
         return [f"x[{i}]", *values, *(f"{float(v[i]):.0f}" for v in (self.ess_bulk, self.ess_tail)), _r(self.rhat[i])]
 
     def _title(self, dim: int) -> str:
-        return f"{self.kernel}: {_count(self.chains, 'chain')} of {_count(self.draws, 'draw')}, {dim} coordinates"
+        draws, chains = _count(self.draws, "draw"), _count(self.chains, "chain")
+        size = f"{self.chains} particles after {draws}" if self.interacting else f"{chains} of {draws}"
+        return f"{self.kernel}: {size}, {dim} coordinates"
 
     def _foot(self) -> str:
         stuck = f", {_count(self.stuck, 'chain')} never moved" if self.stuck else ""
@@ -87,6 +92,8 @@ class Summary:
 
 def summarize(positions: Tensor, stats: dict[str, Tensor], kernel: Kernel) -> Summary:
     """The summary of draws ``(draws, chains, dim)`` with the statistics that the runner records."""
+    draws, every = len(positions), positions
+    positions = positions[-1:] if kernel.interacting else positions
     moments = {
         "mean": in_blocks(lambda x: x.mean((1, 2)), positions),
         "sd": in_blocks(lambda x: x.flatten(1).std(-1), positions),
@@ -99,13 +106,14 @@ def summarize(positions: Tensor, stats: dict[str, Tensor], kernel: Kernel) -> Su
         ess_bulk=effective_sample_size(positions).cpu(),
         ess_tail=effective_sample_size(positions, "tail").cpu(),
         rhat=rhat(positions).cpu(),
-        draws=positions.shape[0],
+        draws=draws,
         chains=positions.shape[1],
         kernel=kernel.name,
         acceptance=float(upcast(stats["acceptance"]).mean()),
         stuck=int((stats["accepted"].amax(0) == 0).sum()),
         nonfinite=int(upcast(stats["nonfinite"]).sum()),
-        feasibility=feasibility(kernel.domain, positions),
+        feasibility=feasibility(kernel.domain, every),
+        interacting=kernel.interacting,
     )
 
 

@@ -158,6 +158,20 @@ def test_values_that_are_not_finite_are_named():
     assert "400 proposals not finite" in str(c.summary())
 
 
+def test_particles_are_not_compared():
+    """Particles that stay apart are what a particle method is for."""
+    x = uniform(400, 16)
+    x[:] = x[0] + 1e-3 * x
+    c = replace(chain(x), kernel=samplers.MSVGD(lambda x: -x.square().sum(-1), mirror_maps.BoxEntropy(BOX)))
+    assert c.diagnose() == []
+    s = c.summary()
+    assert torch.allclose(s.mean, x[-1].double().mean(0))
+    assert bool(torch.isnan(s.rhat).all())
+    assert str(s).startswith("MSVGD: 16 particles after 400 draws, 3 coordinates")
+    x[0, 0, 0] = 2
+    one(c, "1 of 6400 draws are not strictly inside")
+
+
 def test_points_outside_are_named():
     x = uniform(400, 4)
     x[7, 1, 2] = 1.5
@@ -204,6 +218,8 @@ def test_files_hold_the_chain(tmp_path):
         twin.kernel.step(None, None)
     with pytest.raises(DomainError, match="build MirroredHMC again"):
         twin.kernel.init(c.positions[-1])
+    with pytest.raises(DomainError, match="comes from a file"):
+        samplers.extend(twin, 10)
     with pytest.raises(AttributeError, match="no setting 'mass'"):
         _ = twin.kernel.mass
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class ParticleKernel(Kernel):
     optimizer: Optimizer = field(default_factory=RMSprop)
     kernel: RadialKernel = field(default_factory=IMQ)
     set_size: int | None = None
+
+    interacting: ClassVar[bool] = True
 
     @property
     def noise_shape(self) -> NoiseShape:
