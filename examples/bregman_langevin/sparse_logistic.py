@@ -58,17 +58,16 @@ def tuned(kernel: Kernel, start: Tensor, warmup: int) -> Kernel:
     return replace(warm, step_size=float(f"{float(warm.step_size):.2g}"))
 
 
-def reference(target: SparseLogistic, draws: int, chains: int) -> Tensor:
-    """Draws of the posterior ``(draws, chains, dim)``, and on the screen what is known of their quality."""
+def reference(target: SparseLogistic, draws: int, chains: int) -> tuple[Tensor, str]:
+    """Draws of the posterior ``(draws, chains, dim)``, and what is known of their quality."""
     generator = torch.Generator().manual_seed(77)
     start = 0.5 * torch.randn(chains, target.domain.dim, generator=generator, dtype=torch.float64)
     kernel = MirroredHMC(target, Quadratic(target.domain))
     x = run(kernel, start, draws, num_warmup=min(500, draws), generator=generator).positions
     halves = (x[:, ::2].mean((0, 1)) - x[:, 1::2].mean((0, 1))).norm()
     size = float(effective_sample_size(x).min())
-    print(f"reference: R-hat {float(rhat(x).max()):.4f}, least effective size {size:.0f}, ", end="")
-    print(f"distance between the means of its two halves {float(halves):.4f}", flush=True)
-    return x
+    quality = f"R-hat {float(rhat(x).max()):.4f}, least effective size {size:.0f}, "
+    return x, quality + f"distance between the means of its two halves {float(halves):.4f}"
 
 
 def measure(positions: Tensor, target: SparseLogistic, mean: Tensor, variance: Tensor) -> dict[str, str]:
@@ -94,7 +93,8 @@ def main() -> None:
     steps, draws = (40, 40) if options.quick else (4000, 3000)
     options.out.mkdir(parents=True, exist_ok=True)
     target = SparseLogistic.synthetic()
-    exact, other = reference(target, draws, 2 * SEEDS).chunk(2, 1)
+    both, quality = reference(target, draws, 2 * SEEDS)
+    exact, other = both.chunk(2, 1)
     mean, variance = exact.mean((0, 1)), exact.flatten(0, 1).var(0)
     traces, means = {}, {"reference": mean}
     first = {"method": "Hamiltonian, adjusted", "envelope": "none", "step_size": "", "acceptance": "", "published": ""}
@@ -122,6 +122,7 @@ def main() -> None:
             f"# {SEEDS} chains of {steps} steps, mean +- standard deviation over chains; published: distance to "
         )
         file.write("the truth; mean error: distance of the posterior mean to the reference's, exact 0 when pooled\n")
+        file.write(f"# reference and first row: {quality}\n")
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
