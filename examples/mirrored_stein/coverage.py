@@ -1,14 +1,15 @@
 """Coverage of intervals after selection by a randomised lasso: exact, from samples, and naive.
 
-    python examples/mirrored_stein/coverage.py [--quick] [--repeats 200] [--exact 600] [--processes 1] [--out DIR]
+    python examples/mirrored_stein/coverage.py [--quick] [--repeats 200] [--exact 600] [--processes 1] [--minutes 0]
 
 The design of Shi, Liu, Mackey, "Sampling with mirrored Stein operators", 2022, section 5.2: 100 observations of 40
 normal variables with correlation 0.3 between any two, no effect at all, errors of known variance 1, the penalty 0.7
 times its theoretical value. Columns are standardised and everything is centred. Every selected coefficient of every
 repetition gives one pivot. Exact intervals (quadrature and Gaussian orthant probabilities) are computed for the first
 ``--exact`` repetitions, intervals from Hamiltonian Monte Carlo in the dual for the first ``--repeats`` of these.
-Published values are read off the publication's figure; "reference" are numbers of an earlier program of ours. Writes
-``coverage.csv`` (a row per method and level), ``coverage_pivots.csv`` (a row per coefficient), ``coverage.png``.
+Published values are read off the publication's figure; "reference" are numbers of an earlier program of ours. With
+``--minutes`` it stops after that time and reports what is done. Writes ``coverage.csv`` (a row per method and level),
+``coverage_pivots.csv`` (a row per coefficient) and ``coverage.png``.
 """
 
 import time
@@ -158,11 +159,12 @@ def repetition(task: tuple[int, bool, int]) -> tuple[int, list[dict], dict[str, 
 
 
 def main() -> None:
-    chosen = options(__doc__, repeats=200, exact=600, draws=4096, processes=1)
+    chosen = options(__doc__, repeats=200, exact=600, draws=2048, processes=1, minutes=0.0)
     repeats, exact = (2, 6) if chosen.quick else (chosen.repeats, max(chosen.exact, chosen.repeats))
-    draws = 1024 if chosen.quick else chosen.draws
+    draws = 512 if chosen.quick else chosen.draws
     tasks = [(seed, seed < repeats, draws) for seed in range(exact)]
     rows, seconds, sizes = [], {"exact": 0.0, "sampler": 0.0}, []
+    begin = time.monotonic()
     with ProcessPoolExecutor(chosen.processes) if chosen.processes > 1 else nullcontext() as pool:
         for size, found, spent in (pool.map if pool else map)(repetition, tasks):
             sizes.append(size)
@@ -170,16 +172,20 @@ def main() -> None:
             seconds = {name: seconds[name] + spent[name] for name in seconds}
             if len(sizes) % 20 == 0:
                 print(f"{len(sizes)} repetitions, {seconds['exact']:.0f} + {seconds['sampler']:.0f} s", flush=True)
+            if 0 < 60 * chosen.minutes < time.monotonic() - begin:
+                if pool:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                break
     both = [r for r in rows if r["p_sampler"] != ""]
     errors = np.array([r["error_of_ends"] for r in both])
     notes = [
-        f"{exact} repetitions, {sum(s > 0 for s in sizes)} with a selection, mean size {np.mean(sizes):.2f}, "
+        f"{len(sizes)} repetitions, {sum(s > 0 for s in sizes)} with a selection, mean size {np.mean(sizes):.2f}, "
         f"largest {max(sizes)}",
         f"Kolmogorov-Smirnov test of p-values: exact {kstest([r['p_exact'] for r in rows], 'uniform').pvalue:.3f}, "
         f"sampler {kstest([r['p_sampler'] for r in both], 'uniform').pvalue:.3f}",
-        f"sampler ({draws} draws per node, {repeats} repetitions) against exact, largest difference of an end "
-        f"over all levels, share of the width: median {np.median(errors):.4f}, 99 % {np.quantile(errors, 0.99):.4f}, "
-        f"largest {errors.max():.4f}",
+        f"sampler ({draws} draws in the first batch, {min(repeats, len(sizes))} repetitions) against exact, largest "
+        f"difference of an end over levels, share of width: median {np.median(errors):.4f}, "
+        f"99 % {np.quantile(errors, 0.99):.4f}, largest {errors.max():.4f}",
         f"ends without a root: {sum(r['not_bracketed'] for r in both)}; fewest effective draws at an end: "
         f"{min(r['effective_draws'] for r in both):.0f}",
         f"processor seconds: exact {seconds['exact']:.0f}, sampler {seconds['sampler']:.0f}; one thread",

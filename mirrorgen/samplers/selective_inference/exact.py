@@ -90,4 +90,7 @@ class ExactPivot:
     def __call__(self, theta: float) -> float:
         logs = self.log_weights - 0.5 * (self.nodes - self.law.mean(theta)) ** 2 / self.law.variance
         weights = np.exp(logs - logs.max())
-        return float(weights[self.nodes <= self.law.estimate].sum() / weights.sum())
+        below, above = (
+            weights[part].sum() for part in (self.nodes <= self.law.estimate, self.nodes > self.law.estimate)
+        )
+        return float(below / (below + above))

@@ -1,6 +1,6 @@
 """Selection by a randomised lasso and inference on what it selected, in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,9 +12,9 @@ from mirrorgen.errors import DomainError
 from mirrorgen.samplers.selective_inference.density import SelectiveLaw, selective_laws
 from mirrorgen.samplers.selective_inference.exact import ExactPivot
 from mirrorgen.samplers.selective_inference.lasso import Array, LassoFit, check_design, solve_lasso, theoretical_penalty
-from mirrorgen.samplers.selective_inference.pivots import End, Pivot, find_root
+from mirrorgen.samplers.selective_inference.pivots import End, RootFinder
 from mirrorgen.samplers.selective_inference.result import SelectiveInference
-from mirrorgen.samplers.selective_inference.sampled import Sampler, draw_intervals, mirrored_hmc, refine
+from mirrorgen.samplers.selective_inference.sampled import SampledPivot, Sampler, draw_intervals, mirrored_hmc, refine
 
 __all__ = ["randomized_lasso"]
 
@@ -26,7 +26,7 @@ class _Target(NamedTuple):
     estimate: float
     p_value: float
     ends: list[list[End]]
-    sizes: list[list[float]]
+    checks: list[list[tuple[float, float]]]
 
 
 def randomized_lasso(
@@ -40,8 +40,8 @@ def randomized_lasso(
     levels: Sequence[float] = (0.9,),
     method: Literal["exact", "sampler"] = "exact",
     sampler: Sampler = mirrored_hmc,
-    num_samples: int = 8192,
-    min_effective: float = 0.5,
+    num_samples: int = 2048,
+    tolerance: float = 0.007,
     generator: torch.Generator | None = None,
 ) -> SelectiveInference:
     """Select columns of ``X`` by ``min |y - X b|^2 / 2 + penalty |b|_1 + ridge |b|^2 / 2 - w^T b`` and infer on them.
@@ -61,8 +61,8 @@ def randomized_lasso(
         method: ``"exact"`` by quadrature and Gaussian orthant probabilities, for up to some twenty selected columns;
             ``"sampler"`` from draws on the orthant, for any number.
         sampler: ``sampler(density, n, generator)``, draws ``(n, k)`` of a ``TruncatedNormal`` on ``Orthant(k)``.
-        num_samples: Draws per node, see ``sampled``.
-        min_effective: Effective draws asked for at every end, as a share of ``num_samples``.
+        num_samples: Draws of the first batch; batches are added where they are needed, see ``sampled``.
+        tolerance: Monte Carlo standard error of ends that is asked for, as a share of the width of the interval.
         generator: Source of randomness, also of ``w``.
 
     Returns:
@@ -78,10 +78,10 @@ def randomized_lasso(
     """
     if method not in ("exact", "sampler"):
         raise DomainError(f'method must be "exact" or "sampler", got {method!r}')
-    if not levels or not all(0 < level < 1 for level in levels) or num_samples < 1 or not min_effective >= 0:
+    if not levels or not all(0 < level < 1 for level in levels) or num_samples < 1 or not tolerance > 0:
         raise DomainError(
-            "randomized_lasso needs levels in (0, 1), num_samples >= 1 and min_effective >= 0, got "
-            f"{tuple(levels)}, {num_samples} and {min_effective}"
+            "randomized_lasso needs levels in (0, 1), num_samples >= 1 and tolerance > 0, got "
+            f"{tuple(levels)}, {num_samples} and {tolerance}"
         )
     design, response = _array(X), _array(y)
     check_design(design, response)
@@ -97,23 +97,24 @@ def randomized_lasso(
 
     def infer(law: SelectiveLaw) -> _Target:
         if method == "exact":
-            pivot: Pivot = ExactPivot(law, tail=(1 - max(levels)) / 4)
-            return _invert(pivot, levels, lambda theta: np.inf)
+            pivot = ExactPivot(law, tail=(1 - max(levels)) / 4)
+            return _invert(pivot, levels, RootFinder(pivot))
         sampled = refine(
             law,
             lambda pivot: _matter(pivot, levels),
-            lambda theta: draw_intervals(law, theta, sampler, num_samples, generator),
-            min_effective * num_samples,
+            lambda theta, size: draw_intervals(law, theta, sampler, size, generator),
+            num_samples,
+            tolerance,
         )
-        return _invert(sampled, levels, sampled.effective_size)
+        # Far below the Monte Carlo error.
+        return _invert(sampled, levels, RootFinder(sampled, 1e-3 * tolerance))
 
     targets = [infer(law) for law in selective_laws(fit, sigma, noise_scale)]
     return _collect(targets, fit, levels, {"sigma": sigma, "noise_scale": noise_scale, "method": method})
 
 
 def _array(value: Tensor | ArrayLike) -> Array:
-    tensor = value.detach().cpu() if isinstance(value, Tensor) else value
-    return np.array(tensor, dtype=np.float64)
+    return np.array(value.detach().cpu().numpy() if isinstance(value, Tensor) else value, dtype=np.float64)
 
 
 def _sigma(X: Array, y: Array) -> float:
@@ -128,19 +129,27 @@ def _sigma(X: Array, y: Array) -> float:
     return float(np.sqrt(residual @ residual / (n - p)))
 
 
-def _matter(pivot: Pivot, levels: Sequence[float]) -> list[float]:
-    """Parameters that matter: ends of the widest and narrowest intervals and, unless far from the widest, zero."""
-    chosen = {max(levels), min(levels)}
-    ends = [find_root(pivot, 0.5 + sign * level / 2, 1e-3).value for level in chosen for sign in (1, -1)]
-    low, high = min(ends), max(ends)
-    return [*ends, *([0.0] if 2 * low - high < 0 < 2 * high - low else [])]
+def _matter(pivot: SampledPivot, levels: Sequence[float]) -> list[tuple[float, float]]:
+    """Ends of the widest and narrowest intervals that exist, with their widths."""
+    roots = RootFinder(pivot, 1e-3)
+    found: list[tuple[float, float]] = []
+    for level in {max(levels), min(levels)}:
+        low, high = (roots.find(0.5 + sign * level / 2).value for sign in (1, -1))
+        found += [(end, high - low) for end in (low, high) if np.isfinite(high - low)]
+    return found
 
 
-def _invert(pivot: Pivot, levels: Sequence[float], size: Callable[[float], float]) -> _Target:
+def _invert(pivot: ExactPivot | SampledPivot, levels: Sequence[float], roots: RootFinder) -> _Target:
     at_zero = pivot(0.0)
-    ends = [[find_root(pivot, 0.5 + level / 2), find_root(pivot, 0.5 - level / 2)] for level in levels]
-    sizes = [[size(end.value) if end.found else 0.0 for end in pair] for pair in ends]
-    return _Target(pivot.law, find_root(pivot, 0.5).value, 2 * min(at_zero, 1 - at_zero), ends, sizes)
+    ends = [[roots.find(0.5 + level / 2), roots.find(0.5 - level / 2)] for level in levels]
+    exact = [[(np.inf, 0.0)] * 2 for _ in levels]
+    checks = exact if isinstance(pivot, ExactPivot) else [[_check(pivot, end) for end in pair] for pair in ends]
+    return _Target(pivot.law, roots.find(0.5).value, 2 * min(at_zero, 1 - at_zero), ends, checks)
+
+
+def _check(pivot: SampledPivot, end: End) -> tuple[float, float]:
+    """Effective draws and Monte Carlo error at an end."""
+    return (pivot.effective_size(end.value), pivot.end_error(end.value)) if end.found else (0.0, np.inf)
 
 
 def _collect(
@@ -159,7 +168,8 @@ def _collect(
         levels=torch.tensor(list(levels), dtype=torch.float64),
         intervals=tensor([[[e.value for e in p] for p in t.ends] for t in targets], *pair).transpose(0, 1),
         bracketed=tensor([[[e.found for e in p] for p in t.ends] for t in targets], *pair).transpose(0, 1).bool(),
-        effective_sizes=tensor([t.sizes for t in targets], *pair).transpose(0, 1),
+        effective_sizes=tensor([t.checks for t in targets], *pair, 2).transpose(0, 1)[..., 0],
+        monte_carlo_errors=tensor([t.checks for t in targets], *pair, 2).transpose(0, 1)[..., 1],
         fit=fit,
         **facts,
     )

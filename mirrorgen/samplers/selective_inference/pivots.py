@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 
 from mirrorgen.samplers.selective_inference.density import SelectiveLaw
 
-__all__ = ["End", "Pivot", "find_root"]
+__all__ = ["End", "Pivot", "RootFinder"]
 
 _DOUBLINGS = 40
 
@@ -35,24 +35,41 @@ class End(NamedTuple):
     found: bool
 
 
-def find_root(pivot: Pivot, probability: float, tolerance: float = 1e-8) -> End:
-    """Where the pivot takes the value ``probability``; the bracket grows until it holds the root.
-
-    The bracket starts one standard error wide at the estimate and doubles on the side that is missing, up to
-    ``2^40`` standard errors; then the end is infinite and marked. It is never the end of a bracket.
+class RootFinder:
+    """Roots of a pivot; every value is kept, so that roots of several levels bracket each other.
 
     Args:
         pivot: A decreasing function.
-        probability: In (0, 1).
-        tolerance: In standard errors.
+        tolerance: Of roots, in standard errors.
     """
-    start, step = pivot.law.estimate, pivot.law.standard_error
-    side = 1.0 if pivot(start) > probability else -1.0
-    near = start
-    for k in range(_DOUBLINGS):
-        far = start + side * step * 2.0**k
-        if side * (pivot(far) - probability) < 0:
-            root = brentq(lambda theta: pivot(theta) - probability, near, far, xtol=tolerance * step, rtol=1e-14)
-            return End(float(root), True)
-        near = far
-    return End(float(side * np.inf), False)
+
+    def __init__(self, pivot: Pivot, tolerance: float = 1e-8) -> None:
+        self._pivot, self._values = pivot, {}  # type: tuple[Pivot, dict[float, float]]
+        self._step, self._tolerance = pivot.law.standard_error, tolerance
+
+    def value(self, theta: float) -> float:
+        """The pivot at ``theta``."""
+        if theta not in self._values:
+            self._values[theta] = self._pivot(theta)
+        return self._values[theta]
+
+    def find(self, probability: float) -> End:
+        """Where the pivot takes the value ``probability``; the bracket grows until it holds the root.
+
+        It starts at the estimate and doubles on the side that is missing, up to ``2^40`` standard errors; then the
+        end is infinite and marked. It is never the end of a bracket.
+        """
+        self.value(self._pivot.law.estimate)
+        for k in range(_DOUBLINGS):
+            low = max((t for t, p in self._values.items() if p > probability), default=None)
+            high = min((t for t, p in self._values.items() if p <= probability), default=None)
+            if low is not None and high is not None:
+                return End(self._solve(probability, low, high), True)
+            known = high if low is None else low
+            assert known is not None
+            self.value(known + (-1 if low is None else 1) * self._step * 2.0**k)
+        return End(-np.inf if low is None else np.inf, False)
+
+    def _solve(self, probability: float, low: float, high: float) -> float:
+        xtol = self._tolerance * self._step
+        return float(brentq(lambda theta: self.value(theta) - probability, low, high, xtol=xtol, rtol=1e-14))

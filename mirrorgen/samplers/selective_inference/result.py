@@ -27,6 +27,7 @@ class SelectiveInference:
         intervals: Lower and upper ends ``(l, k, 2)``.
         bracketed: Whether the root that defines an end was found, ``(l, k, 2)``; else that end is infinite.
         effective_sizes: Effective number of draws at each end ``(l, k, 2)``; infinite for the exact method.
+        monte_carlo_errors: Standard error of each end from the finite number of draws ``(l, k, 2)``; 0 if exact.
         fit: The solution of the randomised lasso.
         sigma: Standard deviation of the errors that was used.
         noise_scale: Standard deviation of the randomisation.
@@ -42,6 +43,7 @@ class SelectiveInference:
     intervals: Tensor
     bracketed: Tensor
     effective_sizes: Tensor
+    monte_carlo_errors: Tensor
     fit: LassoFit
     sigma: float
     noise_scale: float

@@ -13,9 +13,9 @@ probabilities.
 
 *Draw where the answer is.* Draws at several parameters ``theta_k`` (nodes) are pooled: relative to their mixture, the
 weight of ``z`` at ``theta`` is ``h_theta(z) / sum_k n_k h_k(z) / Z_k``, with the constants ``Z_k`` that maximise the
-likelihood (multistate Bennett acceptance ratio). The first node is the least squares estimate; ends of
-intervals that rest on too few effective draws become nodes, until all rest on enough. For any fixed nodes the pivot
-is exact in the limit of many draws, provided that the sampler is.
+likelihood (multistate Bennett acceptance ratio). The first node is the least squares estimate; the end whose Monte
+Carlo error is largest compared with the width of its interval becomes the next, until all errors are small enough. For
+any fixed nodes the pivot is exact in the limit of many draws, provided that the sampler is.
 
 Source: Geyer, "Estimating normalizing constants and reweighting mixtures", 1994; Shirts, Chodera, "Statistically
 optimal analysis of samples from multiple equilibrium states", 2008; truncation given ``z``: Lee, Sun, Sun, Taylor,
@@ -50,6 +50,8 @@ covariance, whose coordinates before truncation have standard deviations around 
 _UNDERFLOW = -35.0
 _CHAINS = 256
 _WARM_UP = 60
+# Fewer effective draws do not tell their own error.
+_TRUSTED = 200.0
 
 
 def mirrored_hmc(density: TruncatedNormal, n: int, generator: torch.Generator) -> Tensor:
@@ -140,31 +142,64 @@ class SampledPivot:
         logs, total = self._log_weights(theta)
         return float(1 / np.exp(2 * (logs - total)).sum())
 
+    def end_error(self, theta: float) -> float:
+        """Monte Carlo standard error of an end at ``theta``: that of the pivot, over its slope.
+
+        Draws count as independent, which those of Hamiltonian Monte Carlo after a path of a quarter period about are.
+        """
+        logs, total = self._log_weights(theta)
+        below = np.exp(self._log_mass(theta, np.minimum(self._high, self.law.estimate)) - self._log_mixture - total)
+        weights = np.exp(logs - total)
+        error = np.linalg.norm(below - weights * below.sum())
+        step = 0.02 * self.law.standard_error
+        slope = (self(theta - step) - self(theta + step)) / (2 * step)
+        return float(error / slope) if slope > 0 else np.inf
+
 
 def refine(
     law: SelectiveLaw,
-    ends: Callable[[SampledPivot], list[float]],
-    draw: Callable[[float], Intervals],
-    enough: float,
-    rounds: int = 12,
+    ends: Callable[[SampledPivot], list[tuple[float, float]]],
+    draw: Callable[[float, int], Intervals],
+    size: int,
+    tolerance: float,
+    rounds: int = 30,
 ) -> SampledPivot:
-    """A pivot with enough effective draws at all parameters that matter.
+    """A pivot whose ends are known to within a share of the width of their interval.
 
     Args:
         law: The law of the estimate.
-        ends: These parameters, from the pivot so far.
-        draw: Draws at a parameter.
-        enough: Effective draws asked for.
-        rounds: Limit on the nodes beyond the first, the least squares estimate.
+        ends: Ends of intervals, each with the width of its interval, from the pivot so far.
+        draw: Draws at a parameter, given how many.
+        size: Draws of the first batch, at the least squares estimate; later batches have up to eight times as many.
+        tolerance: Monte Carlo standard error of an end that is asked for, as a share of the width.
+        rounds: Limit on further batches, each at the end that needs it most.
     """
-    pivot = SampledPivot(law, [draw(law.estimate)])
+    pivot = SampledPivot(law, [draw(law.estimate, size)])
     for _ in range(rounds):
-        sizes = {theta: pivot.effective_size(theta) for theta in ends(pivot) if np.isfinite(theta)}
-        if not sizes or min(sizes.values()) >= enough:
+        excess = {theta: _excess(pivot, theta, tolerance * width) for theta, width in ends(pivot)}
+        worst = max(excess, key=lambda theta: excess[theta], default=law.estimate)
+        if not excess or excess[worst] <= 1:
             break
-        worst = min(sizes, key=lambda theta: sizes[theta])
-        pivot = SampledPivot(law, [*pivot.batches, draw(worst)])
+        missing = int(min(pivot.effective_size(worst) * (excess[worst] ** 2 - 1), 8 * size))
+        pivot = SampledPivot(law, [*pivot.batches, draw(_nearest_trusted(pivot, worst), max(missing, size))])
     return pivot
+
+
+def _excess(pivot: SampledPivot, theta: float, error: float) -> float:
+    """The factor by which the standard error of an end is too large, or too few draws tell it."""
+    return max(pivot.end_error(theta) / error, (_TRUSTED / pivot.effective_size(theta)) ** 0.5)
+
+
+def _nearest_trusted(pivot: SampledPivot, theta: float) -> float:
+    """``theta``, or the parameter on the way to it from the nearest node where enough draws matter.
+
+    Draws far beyond would overlap with none of those so far, and their weights would mean nothing.
+    """
+    inside = min([batch.theta for batch in pivot.batches], key=lambda node: abs(node - theta))
+    share = 1.0
+    while share > 1e-6 and pivot.effective_size(inside + share * (theta - inside)) < _TRUSTED:
+        share *= 0.8
+    return inside + share * (theta - inside)
 
 
 def _log_mixture(logs: Array, counts: Array) -> Array:
