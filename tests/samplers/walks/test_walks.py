@@ -70,6 +70,30 @@ def test_variance_of_the_entries_of_doubly_stochastic_matrices(name, n, publishe
     assert domain.contains(x).all()
 
 
+def exact_variance_of_birkhoff_3():
+    """Entry variance of uniform doubly stochastic 3 by 3 matrices, by triangulation.
+
+    The three even and the three odd permutation matrices have the same sum, the only relation between them, so leaving
+    out each even one in turn gives three simplices that tile the polytope, of equal volume by symmetry. On a simplex
+    with vertices v_0..v_d, E x^2 = (sum v_i^2 + (sum v_i)^2) / ((d + 1) (d + 2)).
+    """
+    even, odd = [(0, 1, 2), (1, 2, 0), (2, 0, 1)], [(0, 2, 1), (1, 0, 2), (2, 1, 0)]
+    second = 0.0
+    for left_out in even:
+        entry = [float(p[0] == 0) for p in [*(p for p in even if p != left_out), *odd]]
+        second += (sum(v * v for v in entry) + sum(entry) ** 2) / 30 / 3
+    return second - 1 / 9
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_exact_variance_of_three_by_three_doubly_stochastic_matrices(name):
+    domain = D.Birkhoff(3)
+    x = last(WALKS[name](None, domain), domain.interior_point().float().expand(20_000, -1).clone(), 12)
+    variance = torch.full((9,), exact_variance_of_birkhoff_3(), dtype=torch.float64)
+    assert float(variance[0]) == pytest.approx(2 / 45)
+    assert scores(x, T.Uniform(domain).mean, variance).abs().max() < 4.5
+
+
 @pytest.mark.parametrize(("name", "reversible"), [("hit_and_run", True), ("billiard", True), ("coordinate", False)])
 def test_detailed_balance(name, reversible):
     # From exact draws, the pair (x, z) has the law of (z, x): skew-symmetric statistics have mean zero. A sweep in a
