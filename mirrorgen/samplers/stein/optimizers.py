@@ -81,8 +81,9 @@ class RMSprop(_Scheduled):
     slots: ClassVar[int] = 1
 
     def step(self, y: Tensor, g: Tensor, memory: Tensor, iteration: Tensor) -> tuple[Tensor, Tensor]:
-        square = self.decay * memory[:, 0] + (1 - self.decay) * g.square()
-        return y + self._scale(iteration, y) * g / (square.sqrt() + self.floor), square.unsqueeze(1)
+        # The memory is sqrt(v): squares of directions near a boundary may overflow.
+        root = torch.hypot(self.decay**0.5 * memory[:, 0], (1 - self.decay) ** 0.5 * g)
+        return y + self._scale(iteration, y) * g / (root + self.floor), root.unsqueeze(1)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class ParticleKernel(Kernel):
 
     ``run`` sees particles as chains: ``x (sets * n, dim)``, of which every ``set_size`` consecutive rows form a set.
     Steps consume no noise. A particle whose score is not finite attracts nobody in that step and is
-    counted in ``Info.nonfinite``; it still follows the others.
+    counted in ``Info.nonfinite``; it still follows the others. One whose direction overflows rests, and is counted.
 
     Args:
         log_density: Unnormalised log-density, points ``(particles, dim)`` to values ``(particles,)``; differentiable,
@@ -78,10 +78,12 @@ class ParticleKernel(Kernel):
         gradient = score(self.log_density, state.x)
         finite = torch.isfinite(gradient).all(-1)
         direction = self._direction(state, torch.where(finite.unsqueeze(-1), gradient, 0.0))
+        known = torch.isfinite(direction).all(-1)
+        direction = torch.where(known.unsqueeze(-1), direction, 0.0)
         moved, memory = self.optimizer.step(state.y, direction, state.memory, state.iteration)
         x, y, start = self._place(moved, state.start)
         new = state._replace(x=x, y=y, memory=memory, iteration=state.iteration + 1, start=start)
-        return new, unadjusted(finite)
+        return new, unadjusted(finite & known)
 
     def _sets(self, t: Tensor) -> Tensor:
         """``(sets * n, ...)`` as ``(sets, n, ...)``."""

@@ -134,6 +134,27 @@ def test_rmsprop_is_keras_formula():
     assert float(first) == pytest.approx(0.1 / 0.1**0.5, rel=1e-5)
 
 
+def test_rmsprop_survives_directions_whose_square_overflows():
+    y = torch.zeros(1, 1)
+    moved, memory = RMSprop(0.1).step(y, torch.full((1, 1), 1e30), torch.zeros(1, 1, 1), torch.tensor(0))
+    assert float(moved) == pytest.approx(0.1 / 0.1**0.5, rel=1e-5)
+    for t in range(300):
+        moved, memory = RMSprop(0.1).step(y, torch.ones(1, 1), memory, torch.tensor(t))
+    assert torch.isfinite(memory).all()
+
+
+def test_nobody_freezes_next_to_the_boundary_in_float32():
+    # Hessians of 1e20 and more, whose squares float32 does not hold.
+    for mirror_map in (MAP, M.SimplexEntropy(TARGET.domain, chart="alr")):
+        x = mirror_map.to_primal(20 * torch.randn(20, 2, generator=torch.Generator().manual_seed(0)))
+        assert float(x.min()) < 1e-20
+        chain = run(SVMD(TARGET, mirror_map, optimizer=RMSprop(0.5)), x, 20)
+        assert chain.stats["nonfinite"].sum() == 0
+        # RMSprop moves a coordinate by its step size and more in the first steps, and never by nothing.
+        assert ((chain.dual[0] - mirror_map.to_dual(x)).abs() > 0.5).all()
+        assert (chain.dual[-1] != chain.dual[-2]).all()
+
+
 def test_step_sizes_fall_linearly_to_zero():
     g, y = torch.ones(1, 1), torch.zeros(1, 1)
     rule = GradientStep(0.5, total_steps=4)
