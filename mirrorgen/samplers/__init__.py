@@ -15,6 +15,7 @@ from mirrorgen.samplers.langevin import (
     ReflectedLangevin,
 )
 from mirrorgen.samplers.run import extend, resume, run
+from mirrorgen.samplers.scale import initial_scale
 from mirrorgen.samplers.stein import MSVGD, SVGD, SVMD, SVNG, MatrixSVGD, ProjectedSVGD
 from mirrorgen.samplers.walks import (
     BilliardWalk,
@@ -52,6 +53,7 @@ __all__ = [
     "State",
     "TruncatedGaussianGibbs",
     "extend",
+    "initial_scale",
     "resume",
     "run",
     "starting_points",

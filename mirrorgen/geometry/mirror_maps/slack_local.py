@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["SlackLocalGeometry", "solve_near"]
 
 TOLERANCE = 1e-11
-MAX_ROUNDS = 20
+MAX_ROUNDS = 40
+# Largest change of a log-slack that is taken as it is and followed by a chord step.
+FULL_STEP = 1.0
 
 
 def solve_near(form: SlackForm, y: Tensor, z: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's method at ``y (n, d)`` from the solution at dual points nearby.
 
-    Every factor serves a Newton step and a chord step, together of third order. Steps are shortened as in
-    ``SlackSystem``.
+    Near the solution every factor serves a Newton step and a chord step, together of third order. Steps are shortened
+    as in ``SlackSystem``.
 
     Args:
         form: The equations.
@@ -54,17 +56,15 @@ def _newton(form: SlackForm, target: Tensor, u: Tensor, sigma: Tensor, rounds: i
             whole = [old.index_copy(0, index, new) for old, new in zip((u, sigma, converged), parts, strict=True)]
             return whole[0], whole[1], whole[2]
         factor = form.factor(sigma)
-        u, sigma = _shortened(form, u, sigma, *form.correction(defects, sigma, factor))
-        defects = form.defects(u, sigma, target)
-        u, sigma = _shortened(form, u, sigma, *form.correction(defects, sigma, factor))
+        du, dsigma = form.correction(defects, sigma, factor)
+        if bool(dsigma.abs().max() <= FULL_STEP):
+            u, sigma = u + du, sigma + dsigma
+            du, dsigma = form.correction(form.defects(u, sigma, target), sigma, factor)
+            u, sigma = u + du, sigma + dsigma
+        else:
+            step = step_length(form.power, sigma, dsigma)
+            u, sigma = torch.addcmul(u, step, du), torch.addcmul(sigma, step, dsigma)
     return u, sigma, form.defects(u, sigma, target).error <= TOLERANCE
-
-
-def _shortened(form: SlackForm, u: Tensor, sigma: Tensor, du: Tensor, dsigma: Tensor) -> tuple[Tensor, Tensor]:
-    if bool(dsigma.abs().max() <= 1):
-        return u + du, sigma + dsigma
-    step = step_length(form.power, sigma, dsigma)
-    return torch.addcmul(u, step, du), torch.addcmul(sigma, step, dsigma)
 
 
 class SlackLocalGeometry(LocalGeometry):
