@@ -206,7 +206,9 @@ def draw(rows: list[dict[str, str | int]], path: Path) -> None:
     for j, name in enumerate(names):
         picked = {r["set"]: r for r in rows if r["sampler"] == name}
         y = [i + (j - (len(names) - 1) / 2) * height for i in range(len(sets))]
-        value, low, high = ([float(picked[s][k]) for s in sets] for k in ("ess_per_second_ours", "lowest", "highest"))
+        value, low, high = (
+            [float(picked[s][k] or "nan") for s in sets] for k in ("ess_per_second_ours", "lowest", "highest")
+        )
         error = [[v - a for v, a in zip(value, low, strict=True)], [b - v for v, b in zip(value, high, strict=True)]]
         axis.barh(y, value, height * 0.92, xerr=error, color=colors[j], label=name, error_kw={"lw": 1, "capsize": 2})
     axis.set_xscale("log")

