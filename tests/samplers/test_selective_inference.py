@@ -12,6 +12,7 @@ from mirrorgen.geometry.domains import Orthant
 from mirrorgen.samplers import TruncatedGaussianGibbs, run
 from mirrorgen.samplers.selective_inference import (
     ExactPivot,
+    SelectiveLaw,
     given_response,
     log_orthant_probability,
     mirrored_hmc,
@@ -21,7 +22,7 @@ from mirrorgen.samplers.selective_inference import (
     theoretical_penalty,
 )
 from mirrorgen.samplers.selective_inference.pivots import RootFinder
-from mirrorgen.samplers.selective_inference.sampled import Intervals, SampledPivot, draw_intervals
+from mirrorgen.samplers.selective_inference.sampled import Intervals, SampledPivot, draw_intervals, refine
 from mirrorgen.targets import TruncatedNormal
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
@@ -270,6 +271,35 @@ def test_pooled_draws_of_far_nodes_and_of_one_node_agree():
         size = pooled.effective_size(theta)
         p = exact(theta)
         assert abs(pooled(theta) - p) < 4.5 * np.sqrt(p * (1 - p) / size) * 1.5 + 1e-3
+
+
+def test_an_estimate_at_the_edge_of_the_selection():
+    """One column with little randomisation: T was allowed up to a cliff, and the upper end is tens of errors away."""
+    law = SelectiveLaw(
+        -0.14597, 0.1, 0.0099866, 2.77e-4, 0.99866, *map(np.array, ([-101.8], [-15.789], [[1.0]], [0.0098]))
+    )
+    exact = RootFinder(ExactPivot(law)).find(0.05)
+    assert exact.value > law.estimate + 20 * law.standard_error
+
+    def ends(pivot):
+        roots = RootFinder(pivot)
+        low, high = roots.find(0.95).value, roots.find(0.05).value
+        return [(low, high - low), (high, high - low)]
+
+    generator = seeded()
+    pivot = refine(law, ends, lambda theta, n: draw_intervals(law, theta, gibbs, n, generator), 2048, 0.007)
+    (low, width), (high, _) = ends(pivot)
+    assert abs(high - exact.value) < 0.03 * width
+    assert abs(low - RootFinder(ExactPivot(law)).find(0.95).value) < 0.03 * width
+    # By quadrature, without any of this code; the constant keeps the integrand from underflowing.
+    s, mean = law.variance**0.5, law.mean(exact.value)
+
+    def weight(t):
+        return np.exp(0.5 * ((law.estimate - mean) ** 2 - (t - mean) ** 2) / s**2 + norm.logcdf(-15.789 - 101.8 * t))
+
+    below = quad(weight, -0.6, law.estimate, points=[-0.3, -0.2, -0.17, -0.155], limit=500)[0]
+    above = quad(weight, law.estimate, 0.5, points=[-0.13, -0.1, 0.0], limit=500)[0]
+    assert abs(below / (below + above) - 0.05) < 1e-4
 
 
 def test_pivot_of_extreme_parameters_is_finite_and_monotone():

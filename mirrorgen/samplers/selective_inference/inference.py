@@ -140,7 +140,7 @@ def _matter(pivot: SampledPivot, levels: Sequence[float]) -> list[tuple[float, f
 
 
 def _invert(pivot: ExactPivot | SampledPivot, levels: Sequence[float], roots: RootFinder) -> _Target:
-    at_zero = pivot(0.0)
+    at_zero = min(max(pivot(0.0), 0.0), 1.0)
     ends = [[roots.find(0.5 + level / 2), roots.find(0.5 - level / 2)] for level in levels]
     exact = [[(np.inf, 0.0)] * 2 for _ in levels]
     checks = exact if isinstance(pivot, ExactPivot) else [[_check(pivot, end) for end in pair] for pair in ends]

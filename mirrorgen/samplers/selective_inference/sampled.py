@@ -213,17 +213,23 @@ def _log_mixture(logs: Array, counts: Array) -> Array:
         ConvergenceError: If draws of neighbouring nodes do not overlap.
     """
     total, offset = counts.sum(), np.zeros(len(counts))
-    for _ in range(200):
+    for iteration in range(100):
         mixture = logsumexp(logs + offset[:, None], axis=0)
+        log_share = logsumexp(logs - mixture, axis=1)
         share = np.exp(logs + offset[:, None] - mixture)
         error = share.sum(1) - counts
         if np.abs(error).max() < 1e-9 * total:
             return mixture
-        hessian = np.diag(share.sum(1)) - share @ share.T
-        # The first offset is free; the ridge keeps steps finite while nodes hardly overlap.
-        step = np.zeros(len(counts))
-        step[1:] = np.linalg.solve(hessian[1:, 1:] + 1e-9 * total * np.eye(len(counts) - 1), -error[1:])
-        offset = offset + np.clip(step, -3, 3)
-    raise ConvergenceError(
-        "the draws at different parameters do not overlap; raise num_samples", float(np.abs(error).max())
-    )
+        # Constants may differ by hundreds in logarithms: first set each from the others, then solve for all.
+        fixed_point = np.log(counts) - log_share
+        offset = fixed_point - fixed_point[0] if iteration < 15 else offset + _newton(share, error)
+    worst = float(np.abs(error).max())
+    raise ConvergenceError("the draws at different parameters do not overlap; raise num_samples", worst)
+
+
+def _newton(share: Array, error: Array) -> Array:
+    """The step of all offsets but the first, which is free; the ridge bounds it while nodes hardly overlap."""
+    hessian = np.diag(share.sum(1)) - share @ share.T
+    step = np.zeros(len(error))
+    step[1:] = np.linalg.solve(hessian[1:, 1:] + 1e-9 * share.size * np.eye(len(error) - 1), -error[1:])
+    return np.clip(step, -3, 3)
