@@ -43,7 +43,11 @@ def floor(draws: Tensor, n: int, reference: Tensor, repeats: int = 100) -> tuple
 
 def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -> None:
     """``rows`` under comment lines, the command first."""
-    command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *sys.argv[1:]])
+    arguments = sys.argv[1:]
+    if "--out" in arguments:  # A folder of one machine says nothing.
+        place = arguments.index("--out")
+        del arguments[place : place + 2]
+    command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *arguments])
     with path.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
