@@ -138,8 +138,12 @@ def draw(path: Path, rows: list[dict]) -> None:
             known = [(h, e) for h, e in known if e != "" and not math.isnan(e)]
             axis.plot(*zip(*known, strict=True), "o", mfc="none", mec="k", ms=9, label="MLA, earlier study of ours")
             axis.set(xscale="log", yscale="log", title=f"d = {d}, {name}", xlabel="step size h")
-            ticks = [t for t in (1, 1.1, 1.25, 1.5, 2, 3, 4, 6) if t <= 1.05 * axis.get_ylim()[1]]
+            top = axis.get_ylim()[1]
+            values = (1, 2, 5, 10, 20, 50) if top > 10 else (1, 1.1, 1.25, 1.5, 2, 3, 4, 6)
+            ticks = [t for t in values if t <= top]
             axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
+            axis.set_xticks(sorted({r["step_size"] for r in rows if (r["d"], r["map"]) == (d, name)}))
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
             axis.grid(alpha=0.25)
         axes[i, 0].set_ylabel("variance / exact variance")
