@@ -20,7 +20,7 @@ from sklearn.datasets import load_diabetes
 from torch import Tensor
 
 from mirrorgen.geometry.mirror_maps import SoftplusDual
-from mirrorgen.samplers import run, starting_points
+from mirrorgen.samplers import run
 from mirrorgen.samplers.selective_inference import Sampler, mirrored_hmc, randomized_lasso
 from mirrorgen.samplers.stein import MSVGD, SVMD, RMSprop
 from mirrorgen.targets import TruncatedNormal
@@ -34,8 +34,9 @@ def particles(kind: type[MSVGD], steps: int, sets: int) -> Sampler:
     def sampler(density: TruncatedNormal, n: int, generator: torch.Generator) -> Tensor:
         mirror_map = SoftplusDual(density.domain)
         size = PARTICLES * min(max(-(-n // PARTICLES), 1), sets)
-        x = starting_points(density, mirror_map, size, dtype=torch.float64, generator=generator)
-        kernel = kind(density, mirror_map, optimizer=RMSprop(0.3, total_steps=steps), set_size=PARTICLES)
+        noise = torch.randn(size, density.domain.dim, dtype=torch.float64, generator=generator)
+        x = mirror_map.to_primal(density.location + noise)
+        kernel = kind(density, mirror_map, optimizer=RMSprop(0.1, total_steps=steps), set_size=PARTICLES)
         return run(kernel, x, steps, thin=steps, generator=generator).positions[-1]
 
     return sampler
@@ -46,7 +47,7 @@ def main() -> None:
     x, y = load_diabetes(return_X_y=True)
     names = load_diabetes().feature_names
     x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-    steps, sets = (60, 4) if chosen.quick else (200, 20)
+    steps, sets = (40, 2) if chosen.quick else (150, 10)
     # Particles do not profit from many batches: their error is not of the Monte Carlo kind.
     ways = {
         "exact": {},
