@@ -18,7 +18,7 @@ NOTES = (
     "naive: the sum over n x n x d numbers, bandwidth fixed; ours: a whole step with median bandwidth, RMSprop and map",
     "ratio: seconds over those of the yardstick in remark, timed in turn; 1 where there is none",
     "error: largest difference of the two directions over the largest entry; feasible: share of points strictly inside",
-    "rows of a set: 64 of the n rows that one step of n particles takes; a step is n / 64 of them",
+    "rows of a set: the block of 32 of n rows in which a step of that many particles proceeds",
 )
 
 
@@ -88,7 +88,7 @@ def kernels(n: int, dim: int) -> list[Row]:
     ]
 
 
-def rows_of_a_set(n: int, dim: int, rows: int = 64) -> Row:
+def rows_of_a_set(n: int, dim: int, rows: int = 32) -> Row:
     """A block of rows of a large set."""
     target = Dirichlet([4.0] * (dim + 1))
     mirror_map = mirror_maps.SimplexEntropy(target.domain, chart="alr")

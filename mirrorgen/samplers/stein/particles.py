@@ -43,8 +43,8 @@ class ParticleKernel(Kernel):
     """Deterministic updates of particles that interact within their set.
 
     ``run`` sees particles as chains: ``x (sets * n, dim)``, of which every ``set_size`` consecutive rows form a set.
-    Steps consume no noise. A particle whose score is not finite attracts nobody in that step and is
-    counted in ``Info.nonfinite``; it still follows the others. One whose direction overflows rests, and is counted.
+    Steps consume no noise. A score that is not finite counts as zero in that step and its particle in
+    ``Info.nonfinite``; a particle whose direction overflows rests, and is counted too.
 
     Args:
         log_density: Unnormalised log-density, points ``(particles, dim)`` to values ``(particles,)``; differentiable,

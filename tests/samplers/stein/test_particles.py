@@ -303,7 +303,7 @@ def test_projection_is_the_nearest_point_of_the_shrunk_set():
     torch.testing.assert_close(ours, nearest, rtol=0, atol=1e-9)
 
 
-def test_a_particle_without_a_score_attracts_nobody():
+def test_a_score_that_is_not_finite_is_counted_and_spoils_nobody():
     def broken(x):
         return torch.where(x[:, 0] > 0.5, torch.nan, 0.0) * x[:, 0] + x.log().sum(-1)
 
