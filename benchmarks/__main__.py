@@ -5,10 +5,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import flow, mirror_maps, samplers, transforms
+from benchmarks import flow, mirror_maps, samplers, stein, transforms
 from benchmarks.records import FORMATS, print_table, write_csv
+from benchmarks.samplers import cold
 
-BENCHMARKS = {"mirror_maps": mirror_maps, "transforms": transforms, "flow": flow, "samplers": samplers}
+BENCHMARKS = {
+    "mirror_maps": mirror_maps,
+    "transforms": transforms,
+    "flow": flow,
+    "samplers": samplers,
+    "samplers_cold": cold,
+    "stein": stein,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 zuko = pytest.importorskip("zuko")
 
-from benchmarks import flow, mirror_maps, transforms  # noqa: E402
+from benchmarks import flow, mirror_maps, samplers, transforms  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.samplers.bars import verdicts  # noqa: E402
+from benchmarks.samplers.scoring import SamplerRow  # noqa: E402
 from benchmarks.timing import interleaved  # noqa: E402
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -65,7 +67,32 @@ def test_command_line_writes_a_table_and_a_file(tmp_path, capsys):
 def test_command_line_names_the_benchmarks_it_knows(capsys):
     with pytest.raises(SystemExit):
         main(["flows"])
-    assert "unknown benchmark flows; choose from mirror_maps, transforms, flow" in capsys.readouterr().err
+    assert "unknown benchmark flows; choose from mirror_maps, transforms, flow, samplers" in capsys.readouterr().err
+
+
+def test_samplers_are_correct_where_they_are_timed():
+    rows = samplers.run(quick=True)
+    assert {"MirroredHMC", "CoordinateHitAndRun", "torch by hand"} <= {row.contender for row in rows}
+    for row in rows:
+        assert row.seconds_per_draw > 0, row
+        assert row.inside == 1.0, row
+        assert row.max_z < 6, row
+    for problem in {row.problem for row in rows}:
+        assert max(row.relative for row in rows if row.problem == problem) == 1.0
+
+
+def test_what_was_asked_of_samplers_is_judged_by_the_rows():
+    def row(contender, chains, speed):
+        return SamplerRow("uniform 50-cube", contender, "float32", chains, "", 1, 1, 1, 1, speed, 1, 1, 1, 1, 1)
+
+    rows = [row("MirroredHMC", 256, 2e5), row("MirroredHMC, compiled", 256, 6e5), row("hopsy billiard", 4, 1e5)]
+    lines = list(verdicts([*rows, row("blackjax static HMC", 256, 6e5), row("blackjax NUTS", 4, 1e5)]))
+    words = "uniform 50-cube"
+    assert f"asked: MirroredHMC, {words}, effective samples per second: 6e+05, at least 300000: met" in lines
+    assert f"asked: MirroredHMC over the best of blackjax NUTS, {words}: 6, at least 5: met" in lines
+    assert f"asked: MirroredHMC over the best of hopsy, {words}: 6, at least 10: not met" in lines
+    assert f"asked: MirroredHMC over the best of blackjax static HMC, {words}, 256 chains: 1, at least 1: met" in lines
+    assert len(lines) == 5
 
 
 def test_interleaving_calls_every_competitor_equally_often():

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from benchmarks.samplers import bare_torch, ours
+from benchmarks.samplers.bars import verdicts
 from benchmarks.samplers.contender import Contender
 from benchmarks.samplers.problems import Problem, catalogue
 from benchmarks.samplers.scoring import SamplerRow
@@ -48,6 +49,7 @@ def run(quick: bool = False) -> list[SamplerRow]:
         for problem in catalogue(quick):
             torch.compiler.reset()
             contenders = [c for lister in lists for c in lister(problem) if not (quick and "compiled" in c.name)]
-            rows += race(problem, contenders, 0.02 if quick else 0.5, 2 if quick else 3)
+            rows += race(problem, contenders, 0.02 if quick else 0.3, 2 if quick else 3)
             print(f"done: {problem.name}", file=sys.stderr)
+    NOTES.extend(verdicts(rows))
     return rows

@@ -24,7 +24,7 @@ FORMATS = {"seconds": ".2f", "first_draw": ".2f", "ess": ".4g"}
 ENOUGH = 1000
 NEEDS = {"blackjax NUTS": ("jax", "blackjax"), "hopsy coordinate hit-and-run": ("hopsy",)}
 RACES = {
-    "dirichlet": ("Dirichlet(4), K=21", ("MirroredHMC", "blackjax NUTS")),
+    "dirichlet": ("Dirichlet(4) K=21", ("MirroredHMC", "blackjax NUTS")),
     "cube": (
         "uniform 50-cube",
         ("MirroredHMC", "CoordinateHitAndRun", "blackjax NUTS", "hopsy coordinate hit-and-run"),

@@ -1,7 +1,7 @@
 """One cold start, run as a script: imports only what its contender needs and writes its draws with the CPU time.
 
-``python cold_child.py CONTENDER PROBLEM FOLDER BLOCKS`` stores, after every block, the CPU seconds of the process so far
-(interpreter and imports included) in ``times.json`` and the draws ``(draws, chains, dim)`` in ``draws.npy``.
+``python cold_child.py CONTENDER PROBLEM FOLDER BLOCKS`` stores, after every block, the CPU seconds of the process so
+far (interpreter and imports included) in ``times.json`` and the draws ``(draws, chains, dim)`` in ``draws.npy``.
 """
 
 import json

@@ -11,7 +11,7 @@ from mirrorgen.metrics import effective_sample_size
 
 __all__ = ["Score", "SamplerRow", "score"]
 
-MOST_VALUES = 4_000_000
+MOST_VALUES = 1_500_000
 
 
 @dataclass(frozen=True)
