@@ -7,7 +7,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.stats import kstest, multivariate_normal, norm
 
-from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.errors import DomainError, SamplingWarning, ShapeError
 from mirrorgen.geometry.domains import Orthant
 from mirrorgen.samplers import TruncatedGaussianGibbs, run
 from mirrorgen.samplers.selective_inference import (
@@ -413,6 +413,17 @@ def test_bad_numbers(options, message):
 def test_sigma_needs_rows():
     with pytest.raises(DomainError, match="pass sigma="):
         randomized_lasso(*data(0, n=6, p=6))
+
+
+def test_a_sampler_far_from_its_target_is_reported():
+    options = {"sigma": 1.0, "noise_scale": 4.0, "penalty": 7.0, "method": "sampler", "generator": seeded(4)}
+
+    def stuck(density, n, generator):
+        return torch.full((n, density.domain.dim), 50.0, dtype=torch.float64)
+
+    with pytest.warns(SamplingWarning, match=r"infinite ends|Monte Carlo error"):
+        found = randomized_lasso(*data(3, effect=0.6), sampler=stuck, **options)
+    assert bool((torch.isinf(found.intervals) == ~found.bracketed).all())
 
 
 def test_samplers_must_return_points_of_the_orthant():

@@ -57,7 +57,9 @@ def log_orthant_probability(means: Array, covariance: Array, points: int = 1024,
 
 @dataclass(frozen=True, eq=False)
 class ExactPivot:
-    """The pivot of a law by quadrature; the error is that of the orthant probabilities, about 1e-4 relative.
+    """The pivot of a law by quadrature; its error is that of the orthant probabilities.
+
+    Ends of intervals move by up to 3e-4 of the width between seeds, with up to eight selected columns.
 
     Args:
         law: The law of the estimate.

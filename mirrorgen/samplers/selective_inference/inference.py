@@ -1,5 +1,6 @@
 """Selection by a randomised lasso and inference on what it selected, in one call."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mirrorgen.errors import DomainError
+from mirrorgen.errors import DomainError, SamplingWarning
 from mirrorgen.samplers.selective_inference.density import SelectiveLaw, selective_laws
 from mirrorgen.samplers.selective_inference.exact import ExactPivot
 from mirrorgen.samplers.selective_inference.lasso import Array, LassoFit, check_design, solve_lasso, theoretical_penalty
@@ -91,7 +92,8 @@ def randomized_lasso(
     if not (0 < sigma < np.inf and 0 < noise_scale < np.inf):
         raise DomainError(f"sigma and noise_scale must be positive and finite, got {sigma} and {noise_scale}")
     penalty = theoretical_penalty(design, sigma) if penalty is None else penalty
-    generator = generator if generator is not None else torch.Generator().manual_seed(torch.seed() % 2**62)
+    if generator is None:
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     noise = torch.randn(design.shape[1], generator=generator, dtype=torch.float64).numpy() * noise_scale
     fit = solve_lasso(design, response, noise, penalty, size / len(design) if ridge is None else ridge)
 
@@ -110,7 +112,29 @@ def randomized_lasso(
         return _invert(sampled, levels, RootFinder(sampled, 1e-3 * tolerance))
 
     targets = [infer(law) for law in selective_laws(fit, sigma, noise_scale)]
-    return _collect(targets, fit, levels, {"sigma": sigma, "noise_scale": noise_scale, "method": method})
+    found = _collect(targets, fit, levels, {"sigma": sigma, "noise_scale": noise_scale, "method": method})
+    _warn(found, tolerance)
+    return found
+
+
+def _warn(found: SelectiveInference, tolerance: float) -> None:
+    """Say so if ends are missing or less certain than was asked for."""
+    missing = found.selected[~found.bracketed.all(-1).all(0)].tolist()
+    if missing:
+        warnings.warn(
+            f"intervals of columns {missing} have infinite ends, because no parameter has the pivot asked for; with "
+            'method="sampler" the sampler may not have converged, compare with method="exact"',
+            SamplingWarning,
+            stacklevel=3,
+        )
+        return
+    ratio = found.monte_carlo_errors / found.intervals.diff(dim=-1)
+    if ratio.numel() and float(ratio.max()) > 2 * tolerance:
+        warnings.warn(
+            f"the Monte Carlo error of an end is {float(ratio.max()):.2g} of the width; raise num_samples",
+            SamplingWarning,
+            stacklevel=3,
+        )
 
 
 def _array(value: Tensor | ArrayLike) -> Array:

@@ -95,9 +95,10 @@ def draw_intervals(
     z = law.residual(draws.numpy(), theta, normal.numpy())
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = -z / gamma
-    return Intervals(
-        theta, np.where(gamma > 0, bound, -np.inf).max(1), np.where(gamma < 0, bound, np.inf).min(1)
-    )  # fmt: skip
+    low, high = np.where(gamma > 0, bound, -np.inf).max(1), np.where(gamma < 0, bound, np.inf).min(1)
+    # Intervals within rounding of a point have no probability that could be divided by.
+    wide = high - low > 1e-12 * law.variance**0.5
+    return Intervals(theta, low[wide], high[wide])
 
 
 class SampledPivot:
@@ -126,7 +127,9 @@ class SampledPivot:
             if near.min() > _UNDERFLOW:
                 return np.log(np.maximum(ndtr(near) - ndtr(far), 0.0))
             log_near = log_ndtr(near)
-            return np.where(near > far, log_near + np.log(-np.expm1(log_ndtr(far) - log_near)), -np.inf)
+            return np.where(
+                near > far, log_near + np.log(-np.expm1(np.minimum(log_ndtr(far) - log_near, 0.0))), -np.inf
+            )
 
     def _log_weights(self, theta: float) -> tuple[Array, float]:
         """Logarithms of the weights of the draws at ``theta``, and of their sum."""
