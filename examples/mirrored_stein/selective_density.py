@@ -64,8 +64,8 @@ def main() -> None:
     steps = 50 if chosen.quick else 1000
     law, entropy, kernel = target(), mirror_maps.NegEntropy(domains.Orthant(2)), IMQ(0.01)
     mean, covariance = quadrature(200 if chosen.quick else 1200)
-    reference = exact_draws(10_000, 1)
-    exact, spread = floor(exact_draws(10_000, 2), PARTICLES, reference)
+    reference = exact_draws(500 if chosen.quick else 10_000, 1)
+    exact, spread = floor(exact_draws(5000, 2), PARTICLES, reference)
     methods = {
         f"{name} {size}{' decay' if total else ''}": build(
             optimizer=RMSprop(size, total), kernel=kernel, set_size=PARTICLES
