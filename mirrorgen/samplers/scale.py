@@ -15,8 +15,8 @@ def initial_scale(mirror_map: MirrorMap) -> Tensor:
 
     ``S S^T = H B^-1 H`` at the interior point, with the Hessians ``H`` of the map and ``B`` of the log barrier of the
     half-spaces: by self-concordance the ellipsoid of ``B`` has the shape of the set, so that thin sets and other
-    linear coordinates need no other settings. Without a set that bounds every direction ``S S^T = H``, right for ``x`` of
-    covariance ``H^-1``. Warm-up of ``run`` replaces it by an estimate unless it is passed as ``scale``.
+    linear coordinates need no other settings. Without a set that bounds every direction ``S S^T = H``, right for
+    ``x`` of covariance ``H^-1``. Warm-up of ``run`` replaces it by an estimate unless it is passed as ``scale``.
 
     Args:
         mirror_map: Any map.

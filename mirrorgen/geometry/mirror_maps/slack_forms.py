@@ -11,7 +11,8 @@ from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 __all__ = ["Defects", "EqualityForm", "RowForm", "SlackForm", "slack_form"]
 
 PAIR_ENTRIES = 2**22
-SMALLEST_PIVOT = 1e-6
+# Pivots of the factor, relative to the largest: log-determinants keep seven digits.
+SMALLEST_PIVOT = 1e-4
 
 
 class Defects(NamedTuple):

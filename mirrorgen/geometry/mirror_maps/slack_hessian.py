@@ -52,8 +52,8 @@ class SlackHessian(HessianOperator):
         self._made: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
-    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``Q``, the logarithm of ``T`` and ``R``."""
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``Q``, the logarithm of ``T``, ``R``, and the rows that ``R`` factors: ``e^(c/2) A Q / T`` (..., m, k)."""
         # Made on first use: products with H and its dense form do not need them. Not a cached_property: its lock does
         # not compile.
         if self._made is None:
@@ -73,7 +73,8 @@ class SlackHessian(HessianOperator):
         exponent = log_root.gather(-1, order).unsqueeze(-1) - log_scale.unsqueeze(-2)
         weighted = torch.exp(torch.clamp(exponent, max=LARGEST_LOG_ROOT)) * local
         ridge = torch.diag_embed(math.sqrt(self.quadratic) * torch.exp(-log_scale))
-        return basis, log_scale, torch.linalg.qr(torch.cat([weighted, ridge], -2))[1]
+        factor = torch.linalg.qr(torch.cat([weighted, ridge], -2))[1]
+        return basis, log_scale, factor, torch.take_along_dim(weighted, torch.argsort(order, -1).unsqueeze(-1), -2)
 
     @property
     def _basis(self) -> Tensor:
@@ -126,11 +127,20 @@ class SlackHessian(HessianOperator):
         rest = missing * math.log(self.quadratic) if missing else 0.0
         return 2 * (diagonal.abs().log() + self._log_scale).sum(-1) + rest
 
-    def leverages(self) -> Tensor:
-        """``e^c_i a_i^T H^-1 a_i (..., m)``, each row's share of the stiffness in its own direction, in ``[0, 1]``."""
-        inner = torch.exp(-self._log_scale).unsqueeze(-1) * (self._basis.mT @ self.rows.mT)
-        half = torch.linalg.solve_triangular(self._factor.mT, inner, upper=False)
-        return self._curvature * half.square().sum(-2)
+    def _shares(self) -> Tensor:
+        """``R^-T T^-1 Q^T A^T e^(c/2)`` (..., k, m)."""
+        return torch.linalg.solve_triangular(self._factor.mT, self._factors[3].mT, upper=False)
+
+    def log_det_step(self, log_slope: Tensor) -> Tensor:
+        """``H^-1 A^T (l e^log_slope)`` with the leverages ``l_i = e^c_i a_i^T H^-1 a_i`` in ``[0, 1]`` of the rows.
+
+        Args:
+            log_slope: ``(..., m)``; may exceed half of ``c`` by 700.
+        """
+        shares = self._shares()
+        push = shares.square().sum(-2) * torch.exp(log_slope - 0.5 * self._log_curvature)
+        inner = self._triangular((shares @ push.unsqueeze(-1)).squeeze(-1), False)
+        return self._join(torch.exp(-self._log_scale) * inner, torch.zeros_like(inner[..., :1]), 0.0)
 
     def dense(self) -> Tensor:
         eye = torch.eye(self.rows.shape[-1], dtype=self.rows.dtype, device=self.rows.device)

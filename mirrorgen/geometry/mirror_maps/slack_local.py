@@ -125,7 +125,13 @@ class SlackLocalGeometry(LocalGeometry):
 
     def _score(self, g: Tensor) -> Tensor:
         wide = upcast(g).reshape(-1, g.shape[-1])
-        value = self._form.score(wide, self._sigma, torch.cholesky_inverse(self._factor))
+        factor = self._factor
+        if len(self._poor):
+            # A zero pivot would stop the whole batch.
+            factor = factor.index_copy(
+                0, self._poor, torch.eye(factor.shape[-1]).to(factor).expand(len(self._poor), -1, -1)
+            )
+        value = self._form.score(wide, self._sigma, torch.cholesky_inverse(factor))
         if len(self._poor):
             robust = self._structure.robust_score(wide[self._poor], self._sigma[self._poor])
             value = value.index_copy(0, self._poor, robust)

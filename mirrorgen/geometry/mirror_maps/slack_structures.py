@@ -1,5 +1,6 @@
 """How a barrier over slacks is evaluated and inverted on sets described by half-spaces."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -16,6 +17,8 @@ from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.numerics import upcast
 
 __all__ = ["BarrierStructure", "HalfspaceStructure", "guard"]
+
+SMALLEST_SLACK = 1e-7
 
 
 def guard(s: Tensor, dtype: torch.dtype, scale: Tensor | float) -> Tensor:
@@ -147,7 +150,9 @@ class HalfspaceStructure(BarrierStructure):
         center = form.center.expand_as(y), torch.log(form.slack).expand(len(y), -1)
         z, sigma = center if near is None else near.split([y.shape[-1], len(form.slack)], -1)
         z, sigma, converged = solve_near(form, y, z, sigma)
-        late = (~converged).nonzero().squeeze(-1)
+        # Residuals are relative to the largest slack; where more than d facets meet they do not settle tiny ones.
+        settled = converged & (sigma.amin(-1) >= math.log(SMALLEST_SLACK * form.largest))
+        late = (~settled).nonzero().squeeze(-1)
         if len(late) == 0:
             return z, sigma
         slow_z, slow_sigma = self._solve(y[late], "nan")
@@ -166,8 +171,7 @@ class HalfspaceStructure(BarrierStructure):
     def robust_score(self, g: Tensor, sigma: Tensor) -> Tensor:
         """``SlackForm.score`` by the factor that stands any spread of stiffnesses."""
         operator = self.operator(sigma)
-        slope = (1 + self.power.kappa) * (operator.leverages() * torch.exp(-sigma)) @ self.halfspaces()[0]
-        return operator.solve(g - slope)
+        return operator.solve(g) - (1 + self.power.kappa) * operator.log_det_step(-sigma)
 
     def point(self, z: Tensor, sigma: Tensor) -> Tensor:
         """The point of a solution, up to rounding in the closure."""
