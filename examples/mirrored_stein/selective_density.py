@@ -110,8 +110,8 @@ def draw(ends: dict[str, Tensor], out: Path) -> None:
     ):
         axis.contour(first, second, density, levels=8, colors="0.6", linewidths=0.7)
         axis.scatter(*points.T, s=6, color=color, linewidths=0)
-        axis.set_xlim(-0.02, 0.8)
-        axis.set_ylim(0.7, 2.1)
+        axis.set_xlim(-0.02, 0.6)
+        axis.set_ylim(0.9, 1.95)
         clean(axis, name, "first coordinate", "second coordinate" if axis.get_subplotspec().is_first_col() else "")
     made.savefig(out / "selective_density.png", dpi=150)
     print(f"wrote {out / 'selective_density.png'}")
