@@ -49,18 +49,18 @@ class SlackHessian(HessianOperator):
     def __init__(self, rows: Tensor, log_curvature: Tensor, quadratic: float) -> None:
         self.rows, self.quadratic, self._log_curvature = rows, quadratic, log_curvature
         self._curvature, _ = bounded_exp(log_curvature)
-        self._made: tuple[Tensor, Tensor, Tensor] | None = None
+        self._made: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     @property
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``Q``, the logarithm of ``T``, ``R``, and the rows that ``R`` factors: ``e^(c/2) A Q / T`` (..., m, k)."""
+        """``Q``, the logarithm of ``T``, ``R``, and the rows that ``R`` factors: ``e^(c/2) A Q / T`` ``(..., m, k)``."""
         # Made on first use: products with H and its dense form do not need them. Not a cached_property: its lock does
         # not compile.
         if self._made is None:
             self._made = self._factorize()
         return self._made
 
-    def _factorize(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _factorize(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows, log_curvature = self.rows, self._log_curvature
         basis, leading = _greedy_basis(rows.detach(), log_curvature.detach())
         log_root = 0.5 * log_curvature
@@ -128,7 +128,7 @@ class SlackHessian(HessianOperator):
         return 2 * (diagonal.abs().log() + self._log_scale).sum(-1) + rest
 
     def _shares(self) -> Tensor:
-        """``R^-T T^-1 Q^T A^T e^(c/2)`` (..., k, m)."""
+        """``R^-T T^-1 Q^T A^T e^(c/2)``, ``(..., k, m)``."""
         return torch.linalg.solve_triangular(self._factor.mT, self._factors[3].mT, upper=False)
 
     def log_det_step(self, log_slope: Tensor) -> Tensor:
