@@ -75,6 +75,8 @@ class MirroredDensity:
         """Values and gradient at ``y (chains, dual_dim)``."""
         local = self.mirror_map.local(y, start)
         value, gradient = value_and_score(self.log_density, local.x)
+        # A constant density has a value everywhere, also at the NaN point of an inverse that failed.
+        value = value + 0.0 * local.x.sum(-1)
         return DualPoint(y, local.x, value, value - local.log_det, local.mirrored_score(gradient), local.start)
 
     def score_at(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

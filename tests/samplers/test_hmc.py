@@ -130,6 +130,17 @@ def test_constant_densities_have_zero_scores():
     assert torch.equal(score(lambda x: torch.zeros_like(x[:, 0]), torch.ones(3, 2)), torch.zeros(3, 2))
 
 
+def test_failed_inverses_are_never_accepted():
+    # The density is constant, so nothing but the point itself says that the step failed.
+    domain = domains.Ball(2)
+    kernel = samplers.MirroredHMC(lambda x: torch.zeros_like(x[:, 0]), mirror_maps.default(domain), 1e300, 1)
+    state = kernel.init(domain.sample_uniform(4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    noise = Noise(1e10 * torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64))
+    new, info = kernel.step(state, noise)
+    assert info.nonfinite.all()
+    assert torch.equal(new.x, state.x)
+
+
 def test_maps_whose_dual_is_not_full_are_refused():
     with pytest.raises(DomainError, match="BurgEntropy"):
         samplers.MirroredHMC(density, mirror_maps.BurgEntropy(domains.Orthant(2)))
