@@ -53,7 +53,7 @@ class SlackHessian(HessianOperator):
 
     @property
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``Q``, the logarithm of ``T``, ``R``, and the rows that ``R`` factors: ``e^(c/2) A Q / T`` ``(..., m, k)``."""
+        """``Q``, the logarithm of ``T``, ``R``, and the rows that it factors: ``e^(c/2) A Q / T`` ``(..., m, k)``."""
         # Made on first use: products with H and its dense form do not need them. Not a cached_property: its lock does
         # not compile.
         if self._made is None:
