@@ -5,8 +5,8 @@
 Every walk starts all chains at the centre (MirroredHMC, which tunes its step, at spread-out points), warms up, and is
 timed (CPU seconds of one thread, noise and storage of the draws included) on the draws that follow. The effective
 sample size is the smallest of the bulk values over the coordinates and their squares. The variance is compared with the
-exact one (Birkhoff's polytopes: with published estimates, see PUBLISHED), the share of points outside the core of half the
-volume with 1/2; standard errors come from the spread between chains. Writes ``uniform.csv`` and ``uniform.png``.
+exact one (Birkhoff's polytopes: with published estimates, see PUBLISHED), the share of points outside the core of half
+the volume with 1/2; standard errors come from the spread between chains. Writes ``uniform.csv`` and ``uniform.png``.
 """
 
 import argparse
