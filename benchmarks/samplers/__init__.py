@@ -3,9 +3,12 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
+import torch._dynamo
+import torch._inductor.config
 
 from benchmarks.samplers import bare_torch, ours
 from benchmarks.samplers.bars import verdicts
@@ -41,11 +44,19 @@ def entrants(with_peers: bool) -> Iterator[Callable[[Problem], list[Contender]]]
             yield importlib.import_module(module).contenders
 
 
+@contextmanager
+def compiled_afresh() -> Iterator[None]:
+    """Torch compiles as for a user with one number of chains, and nothing is taken from earlier runs."""
+    fixed_sizes = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
+    with fixed_sizes, torch._inductor.config.patch(force_disable_caches=True):
+        yield
+
+
 def run(quick: bool = False) -> list[SamplerRow]:
     """All problems; the quick check has tiny ones and no peers."""
     lists = list(entrants(with_peers=not quick))
     rows = []
-    with one_core():
+    with one_core(), compiled_afresh():
         for problem in catalogue(quick):
             torch.compiler.reset()
             contenders = [c for lister in lists for c in lister(problem) if not (quick and "compiled" in c.name)]

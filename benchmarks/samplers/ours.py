@@ -33,7 +33,7 @@ class Mode:
 
 def prepare(problem: Problem, build: Build, mode: Mode) -> Sampler:
     """Chains of ``samplers.run``, each call going on where the last one stopped."""
-    generator = counter_generator(12)
+    generator = counter_generator(12, mode.chains, mode.compiled, mode.warmup)
     kernel, x = build(problem), start(problem, mode.chains, mode.dtype)
     if mode.warmup:
         chain = samplers.run(kernel, x, 1, num_warmup=mode.warmup, generator=generator)

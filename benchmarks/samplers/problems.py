@@ -150,7 +150,7 @@ def thin_polytope(dim: int, step_size: float, num_steps: int, chains: tuple[int,
     @cache
     def moments() -> Moments:
         # Independent draws from the well-rounded polytope, which no contender of the study produced.
-        x = well_rounded.sample_uniform(20_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        x = well_rounded.sample_uniform(100_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         x = x @ stretch.mT
         return Moments(x.mean(0), x.var(0), x.std(0) / math.sqrt(len(x)))
 
