@@ -24,7 +24,7 @@ from torch import Tensor
 from mirrorgen import domains, mirror_maps, samplers, targets
 from mirrorgen.metrics import effective_sample_size, gauge, half_volume
 
-# Entry variances of uniform doubly stochastic matrices, estimated with 36,000 draws of the billiard walk of hopsy 1.7.0.
+# Entry variances of uniform doubly stochastic matrices, from 36,000 draws of the billiard walk of hopsy 1.7.0.
 ESTIMATES = {"Birkhoff(4)": 0.02964, "Birkhoff(8)": 0.01031}
 
 
