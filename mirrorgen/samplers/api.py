@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.geometry.domains import Domain
+from mirrorgen.geometry.domains import Domain, Polytope
 from mirrorgen.geometry.mirror_maps import default
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.samplers.base import Kernel
@@ -18,12 +18,14 @@ from mirrorgen.samplers.chain import Chain
 from mirrorgen.samplers.density import LogDensity
 from mirrorgen.samplers.hmc import MirroredHMC
 from mirrorgen.samplers.run import run
+from mirrorgen.samplers.walks import BilliardWalk, TruncatedGaussianGibbs
+from mirrorgen.targets import TruncatedNormal, Uniform
 
 __all__ = ["sample", "starting_points"]
 
 
 def sample(
-    log_density: LogDensity,
+    log_density: LogDensity | None,
     domain: Domain,
     num_samples: int,
     *,
@@ -46,11 +48,12 @@ def sample(
     Args:
         log_density: Unnormalised log-density, points ``(chains, dim)`` to values ``(chains,)``, built of torch
             operations; an attribute ``score`` with the gradient replaces autograd. With respect to the measure of the
-            domain (for a simplex, Lebesgue measure on the first ``K-1`` coordinates).
+            domain (for a simplex, Lebesgue measure on the first ``K-1`` coordinates). None is the uniform law.
         domain: The set; equality constraints are part of it (``Simplex``, ``Polytope(A, b, A_eq, b_eq)``).
         num_samples: Draws asked for, over all chains; rounded up to a multiple of the number of chains.
-        kernel: ``"auto"`` (Hamiltonian Monte Carlo in the dual of ``mirror_map``), the name of a kernel in
-            ``mirrorgen.samplers``, a kernel class, or a kernel, which then brings its own density and map.
+        kernel: ``"auto"``, the name of a kernel in ``mirrorgen.samplers``, a kernel class, or a kernel, which then
+            brings its own density and map. ``"auto"`` is Hamiltonian Monte Carlo in the dual; on polytopes whose map
+            iterates it is a billiard walk for uniform laws and Gibbs sampling for ``targets.TruncatedNormal``.
         mirror_map: The map that kernels move in; ``mirror_maps.default(domain)`` if None.
         num_chains: Chains that run side by side; between 4 and 256, so that each has at least 100 draws, if None.
         num_warmup: Steps that tune the kernel and are not kept.
@@ -73,6 +76,8 @@ def sample(
     """
     if num_samples < 1 or (num_chains is not None and num_chains < 1):
         raise DomainError(f"sample needs num_samples >= 1 and num_chains >= 1, got {num_samples} and {num_chains}")
+    if log_density is None:
+        log_density = Uniform(domain)
     if initial is not None:
         domain.check(initial, "initial")
         num_chains, dtype, device = len(initial), initial.dtype, initial.device
@@ -141,6 +146,8 @@ def _kernel(
         if repr(kernel.domain) != repr(domain):
             raise DomainError(f"the kernel samples {kernel.domain!r}, which is not the domain given, {domain!r}")
         return kernel
+    if kernel == "auto":
+        kernel = _suited(log_density, domain, mirror_map)
     build = _named(kernel) if isinstance(kernel, str) else kernel
     known = inspect.signature(build).parameters
     offered: dict[str, Callable[[], Any]] = {
@@ -156,12 +163,20 @@ def _kernel(
     return build(**{name: make() for name, make in offered.items() if name in known})
 
 
+def _suited(log_density: LogDensity, domain: Domain, mirror_map: MirrorMap | None) -> type[Kernel]:
+    """The fastest exact kernel for what is known of the problem, as measured on uniform and Gaussian laws."""
+    if mirror_map is None and isinstance(domain, Polytope):
+        if isinstance(log_density, TruncatedNormal):
+            return TruncatedGaussianGibbs
+        if isinstance(log_density, Uniform):
+            return BilliardWalk
+    return MirroredHMC
+
+
 def _named(name: str) -> Callable[..., Kernel]:
     from mirrorgen import samplers
 
     names = [k for k in samplers.__all__ if inspect.isclass(v := getattr(samplers, k)) and issubclass(v, Kernel)]
-    if name == "auto":
-        return MirroredHMC
     if name not in names:
         raise DomainError(f"kernel {name!r} is unknown; choose 'auto' or one of {', '.join(sorted(names))}")
     return getattr(samplers, name)

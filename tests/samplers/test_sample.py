@@ -69,6 +69,16 @@ def test_kernels_by_name_class_and_instance():
         mg.sample(gaussian, box, 8, kernel=kernel)
 
 
+def test_auto_takes_the_kernel_that_suits():
+    triangle = domains.Polytope([[-1.0, 0.0], [0.0, -1.0], [1.0, 1.0]], [0.0, 0.0, 1.0])
+    normal = targets.TruncatedNormal(triangle, torch.zeros(2))
+    few = {"num_chains": 4, "num_warmup": 2, "warn": False}
+    assert isinstance(mg.sample(None, triangle, 8, **few).kernel, samplers.BilliardWalk)
+    assert isinstance(mg.sample(normal, triangle, 8, **few).kernel, samplers.TruncatedGaussianGibbs)
+    for density, domain in ((gaussian, triangle), (None, domains.Box(0.0, 1.0, dim=2))):
+        assert isinstance(mg.sample(density, domain, 8, **few).kernel, samplers.MirroredHMC)
+
+
 def test_starting_points_are_spread_and_have_density():
     domain = domains.Box(-1.0, 1.0, dim=2)
 
