@@ -71,9 +71,11 @@ def write_csv(
     header = [
         f"command: {command}",
         f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), CPU {cpu_model()}",
-        "seconds: CPU time of the thread" if torch.get_num_threads() == 1 else "seconds: wall time",
         *notes,
     ]
+    if not any(line.startswith("seconds:") for line in notes):
+        clock = "CPU time of the thread" if torch.get_num_threads() == 1 else "wall time"
+        header.insert(2, f"seconds: {clock}")
     with path.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in header)
         writer = csv.writer(file, lineterminator="\n")

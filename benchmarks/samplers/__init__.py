@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
@@ -41,6 +42,7 @@ def entrants(with_peers: bool) -> Iterator[Callable[[Problem], list[Contender]]]
         if with_peers and missing:
             NOTES.append(f"left out, for want of {', '.join(missing)}: the rows of {module.rsplit('.', 1)[-1]}")
         elif with_peers:
+            NOTES.append(", ".join(f"{name} {version(name)}" for name in needs))
             yield importlib.import_module(module).contenders
 
 
