@@ -19,13 +19,16 @@ from benchmarks.samplers.scoring import SamplerRow
 from benchmarks.samplers.study import one_core, race
 
 TITLE = "Samplers on convex domains against peers"
-NOTES = [
+GENERAL = (
     "seconds: CPU time of the process on one core, one thread in torch and in XLA; the best of three repeats, which "
     "all contenders of a problem take in turn; setup_seconds: compilation, tuning and one block of draws",
     "ess: the least over coordinates of the rank-normalised bulk effective sample size of x and of x^2; spread: of "
     "squared deviations from the exact mean; one implementation for all; relative: to the fastest row of the problem",
     "contenders with the same eps and L share the algorithm, the dual coordinates and the jitter of the step size",
-]
+)
+NOTES = list(GENERAL)
+"""Filled by ``run`` with the peers that take part and the verdicts on what was asked."""
+
 FORMATS = {
     "setup_seconds": ".2f", "seconds_per_draw": ".3e", "ess_per_draw": ".3g", "ess_per_second": ".4g",
     "spread_per_second": ".4g", "relative": ".3g", "variance_ratio": ".4f", "max_z": ".1f", "inside": ".6f",
@@ -56,6 +59,7 @@ def compiled_afresh() -> Iterator[None]:
 
 def run(quick: bool = False) -> list[SamplerRow]:
     """All problems; the quick check has tiny ones and no peers."""
+    NOTES[:] = GENERAL
     lists = list(entrants(with_peers=not quick))
     rows = []
     with one_core(), compiled_afresh():

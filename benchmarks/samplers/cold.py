@@ -15,11 +15,12 @@ import torch
 from mirrorgen.metrics import effective_sample_size
 
 TITLE = "Cold start: CPU seconds to the first 1,000 effective samples"
-NOTES = [
+GENERAL = (
     "seconds: CPU time of a fresh process from its start, all included; the best of three processes",
     "the first half of the draws at any time is thrown away; ess: of the second half as in the study of warm speed; "
     "blocks of draws are compiled and judged as a whole",
-]
+)
+NOTES = list(GENERAL)
 FORMATS = {"seconds": ".2f", "first_draw": ".2f", "ess": ".4g"}
 ENOUGH = 1000
 NEEDS = {"blackjax NUTS": ("jax", "blackjax"), "hopsy coordinate hit-and-run": ("hopsy",)}
@@ -78,6 +79,7 @@ def start(contender: str, problem: str, blocks: int) -> tuple[int, float | None,
 
 def run(quick: bool = False) -> list[ColdRow]:
     """All contenders that are installed; the quick check starts one once."""
+    NOTES[:] = GENERAL
     rows = []
     for problem, (words, contenders) in RACES.items():
         for name in contenders[:1] if quick else contenders:
