@@ -73,7 +73,7 @@ def _tuned(kernel: Kernel) -> Iterator[tuple[str, Any]]:
     """The settings of a kernel that are plain numbers or tensors."""
     for entry in fields(kernel):
         value = getattr(kernel, entry.name)
-        if isinstance(value, (*_TUNED, Tensor)):
+        if entry.init and isinstance(value, (*_TUNED, Tensor)):
             yield entry.name, value
 
 

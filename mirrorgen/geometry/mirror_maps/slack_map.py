@@ -102,6 +102,13 @@ class _SlackGeometry(LocalGeometry):
     def log_det(self) -> Tensor:
         return self.hessian.logdet() + self.mirror_map.log_coordinate_volume
 
+    @property
+    def log_det_gradient(self) -> Tensor:
+        known = None
+        if self.start is not None:
+            known = self.mirror_map._structure.log_det_gradient(upcast(self.y), self.start)
+        return super().log_det_gradient if known is None else known.to(self.y.dtype)
+
 
 def _structure_of(domain: Domain, quadratic: float) -> type[BarrierStructure]:
     if isinstance(domain, Simplex) and quadratic == 0:

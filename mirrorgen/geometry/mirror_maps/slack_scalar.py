@@ -88,6 +88,17 @@ class BoxStructure(BarrierStructure):
         width = upcast(self.domain.high) - upcast(self.domain.low)
         return self._operator(start, torch.log(width - torch.exp(start)))
 
+    def log_det_gradient(self, y: Tensor, start: Tensor) -> Tensor:
+        """``(d log h / d sigma) (d sigma / d y)`` per coordinate, with ``d sigma / d y = -side / (s h)``."""
+        low, high = upcast(self.domain.low), upcast(self.domain.high)
+        s = torch.exp(start)
+        other = high - low - s
+        near, _ = bounded_exp(self.power.log_curvature(start))
+        far = torch.exp(self.power.log_curvature(torch.log(other)))
+        total = near + far + self.quadratic
+        rate = (1 + self.power.kappa) * (far * s / other - near) / total
+        return torch.where(y < self.quadratic * 0.5 * (low + high), rate, -rate) / (s * total)
+
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         z, lower, upper = self._state(p)
         w, lower_q, upper_q = self._state(q)
@@ -169,6 +180,19 @@ class BallStructure(BarrierStructure):
 
     def hessian_from(self, start: Tensor) -> HessianOperator:
         return self._operator(start[..., :-1], start[..., -1])
+
+    def log_det_gradient(self, y: Tensor, start: Tensor) -> Tensor:
+        """``(d log det / d sigma) (d sigma / d y)`` with ``log det = (d-1) log spring + log(spring + 4 f'' (R^2-s))``."""
+        sigma = start[..., -1]
+        s, square = torch.exp(sigma), upcast(self.domain.radius).square()
+        spring, force_rate = self._spring(sigma), self.power.force_rate(sigma)
+        curvature, _ = bounded_exp(self.power.log_curvature(sigma))
+        radial = spring + 4 * curvature * (square - s)
+        bend = -2 * force_rate - 4 * curvature * ((1 + self.power.kappa) * (square - s) + s)
+        rate = (1 - self.domain.dim) * 2 * force_rate / spring + bend / radial
+        slope = spring * (s * spring + 4 * (square - s) * force_rate)
+        offset = y - self.quadratic * upcast(self.domain.center)
+        return offset * (-2 * rate / slope).unsqueeze(-1)
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         r, t = self._state(p)

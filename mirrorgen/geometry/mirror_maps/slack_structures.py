@@ -74,6 +74,10 @@ class BarrierStructure(ABC):
     def hessian_from(self, start: Tensor) -> HessianOperator:
         """``hessian_dual`` at the dual point that ``start`` came from, without a solve."""
 
+    def log_det_gradient(self, y: Tensor, start: Tensor) -> Tensor | None:
+        """``grad_y log det H`` at ``y`` from the ``start`` that ``local`` returned, or None without a closed form."""
+        return None
+
     @abstractmethod
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         """The Bregman divergence, ``(...)``."""
