@@ -142,7 +142,7 @@ def main() -> None:
     with path.open("w", newline="") as file:
         flags = " --quick" if options.quick else f" --ess {options.ess:g}"
         file.write(f"# command: python examples/exactness/run.py{flags}\n")
-        file.write(f"# {CHAINS} chains, float64, torch {torch.__version__}; ess: smallest over coordinates of x and x^2\n")
+        file.write(f"# {CHAINS} chains, float64, torch {torch.__version__}; ess: smallest over x_i and x_i^2\n")
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -3,9 +3,10 @@
     python examples/feasibility/samplers.py [--quick] [--steps 1e8] [--out DIR]
 
 Every kernel runs in float32 on densities that crowd the boundary: Beta(.2, .2) factors on a box, a Dirichlet law of
-parameter .1 on a simplex, a law that pushes against a corner of a polytope with 30 rows, and one that pushes against the
-wall of a ball. After every step every chain is tested by formulas written here, in float32, and in float64 on the same
-numbers. Proposals with log-densities that are not finite must be rejected and counted. Writes ``samplers.csv``.
+parameter .1 on a simplex, a law that pushes against a corner of a polytope with 30 rows, and one that pushes
+against the wall of a ball. After every step every chain is tested by formulas written here, in float32, and in float64
+on the same numbers. Proposals with log-densities that are not finite must be rejected and counted. Writes
+``samplers.csv``.
 """
 
 import argparse

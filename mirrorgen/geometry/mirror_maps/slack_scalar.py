@@ -49,6 +49,12 @@ class BoxStructure(BarrierStructure):
         # Not the sign and the absolute value: their derivatives vanish at the centre.
         side = torch.where(offset < 0, -1.0, 1.0).to(offset)
         size = side * offset
+        if self.power.kappa == 1 and self.quadratic == 0:
+            # With half-width a and weight w the distance u from the centre solves |y| (a^2 - u^2) = 2 w u; its
+            # complement a - u, free of cancellation:
+            a, w = 0.5 * width, self.power.weight
+            root = torch.hypot(a * size, torch.full_like(size, w))
+            return side, torch.log(a * w * (1 + w / (root + a * size)) / (w + root)), width
         upper = torch.log(0.5 * width).expand_as(size)
         lower = torch.minimum(self.power.log_slack(size + self.power.force(upper)), upper)
 
@@ -182,7 +188,7 @@ class BallStructure(BarrierStructure):
         return self._operator(start[..., :-1], start[..., -1])
 
     def log_det_gradient(self, y: Tensor, start: Tensor) -> Tensor:
-        """``(d log det / d sigma) (d sigma / d y)`` with ``log det = (d-1) log spring + log(spring + 4 f'' (R^2-s))``."""
+        """By ``d sigma / d y`` from ``log det = (d-1) log spring + log(spring + 4 f'' (R^2 - s))``."""
         sigma = start[..., -1]
         s, square = torch.exp(sigma), upcast(self.domain.radius).square()
         spring, force_rate = self._spring(sigma), self.power.force_rate(sigma)
