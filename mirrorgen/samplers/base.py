@@ -1,4 +1,4 @@
-"""The protocol of every sampler: ``init`` a state, then pure ``step``s on it with noise that the runner draws.
+"""The protocol of every sampler: ``init`` a state, then take pure steps from it with noise that the runner draws.
 
 A kernel is a frozen dataclass. It keeps no random state and changes nothing in place, so that steps compile, vmap,
 share noise and resume exactly. States are named tuples of tensors whose first axis counts chains.

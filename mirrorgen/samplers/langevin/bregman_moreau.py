@@ -26,9 +26,9 @@ class BregmanMoreauLangevin(MirrorLangevin):
     ``env(x) = min_u g(u) + D_psi(u, x) / lambda`` on the left and ``D_psi(x, u)`` on the right. The maps ``phi`` of
     the dynamics and ``psi`` of the envelope may differ.
 
-    * The default, Metropolis' test with the *exact* density ``exp(-f - g)``: neither smoothing nor step size biases it,
-      and the envelope shapes nothing but the proposal.
-    * ``adjusted=False``: LBMUMLA and RBMUMLA, with the biases of both. ``MYULA`` is the case of two ``Quadratic``.
+    By default Metropolis' test uses the *exact* density ``exp(-f - g)``: neither smoothing nor step size biases the
+    law, and the envelope shapes nothing but the proposal. ``adjusted=False`` is LBMUMLA and RBMUMLA, with the biases
+    of both. ``MYULA`` is the case of two ``Quadratic``.
 
     ``MirrorLangevin(target, ...)`` of a target whose score holds a subgradient of ``g`` is the same without an
     envelope, and the baseline to beat. For small ``lambda`` they coincide away from the kinks of ``g``.

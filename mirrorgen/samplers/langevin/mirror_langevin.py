@@ -57,13 +57,12 @@ class MirrorLangevin(Kernel):
     ``dY = grad log p(X) dt + sqrt(2) H(X)^(1/2) dB``, not of Langevin dynamics on the dual law (see
     ``MirroredLangevin``). Invariant under affine maps of the domain if the map is, as the logarithmic barrier.
 
-    * The default is MAMLA: Metropolis' test with the ratio ``p(x') / p(x) (det H(x) / det H(x'))^(3/2)`` times that of
-      the two Gaussian exponents makes the target exactly invariant.
-    * ``adjusted=False`` is MLA, the same proposals without the test: biased by O(h), and for entropic maps unstable
-      at step sizes that suit the adjusted form.
-    * ``adjusted=False, discretization="forward"``: first the gradient step, then ``dY = sqrt(2) H(X)^(1/2) dB`` for
-      time ``h`` in ``inner_steps`` Euler steps from there. Biased as well.
-    * ``drift=False`` leaves the gradient out of the proposal, and only there: the Metropolised mirror random walk.
+    The default is MAMLA: Metropolis' test with the ratio ``p(x') / p(x) (det H(x) / det H(x'))^(3/2)`` times that of
+    the two Gaussian exponents makes the target exactly invariant. ``adjusted=False`` is MLA, the same proposals
+    without the test: biased by O(h), and for entropic maps unstable at step sizes that suit the adjusted form.
+    ``adjusted=False, discretization="forward"`` takes first the gradient step, then ``dY = sqrt(2) H(X)^(1/2) dB`` for
+    time ``h`` in ``inner_steps`` Euler steps from there; biased as well. ``drift=False`` leaves the gradient out of
+    the proposal, and only there: the Metropolised mirror random walk.
 
     One step costs one gradient, one inverse of ``grad phi`` and one Hessian (``inner_steps`` more inverses and Hessians
     for ``"forward"``). Noise, quadratic form and log-determinant are O(d) for diagonal, diagonal plus rank one and
