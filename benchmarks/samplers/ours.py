@@ -1,5 +1,6 @@
 """The samplers of this library."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,8 @@ class Mode:
 
 def prepare(problem: Problem, build: Build, mode: Mode) -> Sampler:
     """Chains of ``samplers.run``, each call going on where the last one stopped."""
-    generator = counter_generator(12, mode.chains, mode.compiled, mode.warmup)
+    name = zlib.crc32(problem.name.encode())
+    generator = counter_generator(12, name, mode.chains, mode.compiled, mode.warmup)
     kernel, x = build(problem), start(problem, mode.chains, mode.dtype)
     if mode.warmup:
         chain = samplers.run(kernel, x, 1, num_warmup=mode.warmup, generator=generator)
