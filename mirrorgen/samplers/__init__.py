@@ -1,6 +1,5 @@
 """Samplers on convex domains: one protocol, one runner, one algorithm per file."""
 
-from mirrorgen.samplers.api import starting_points
 from mirrorgen.samplers.base import Info, Kernel, Noise, NoiseShape, State
 from mirrorgen.samplers.chain import Chain
 from mirrorgen.samplers.hmc import MirroredHMC
@@ -16,6 +15,7 @@ from mirrorgen.samplers.langevin import (
 )
 from mirrorgen.samplers.run import extend, resume, run
 from mirrorgen.samplers.scale import initial_scale
+from mirrorgen.samplers.starts import starting_points
 from mirrorgen.samplers.stein import MSVGD, SVGD, SVMD, SVNG, MatrixSVGD, ProjectedSVGD
 from mirrorgen.samplers.walks import (
     BilliardWalk,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.samplers.base import Info, Kernel, Noise
+from mirrorgen.samplers.scale import initial_scale
 
 __all__ = ["DualAveraging", "tunable", "warm_up"]
 
@@ -86,6 +87,11 @@ def warm_up(
             advance()
         return kernel, state
     learns_scale = getattr(kernel, "scale", torch.empty(0)) is None
+    mirror_map = getattr(kernel, "mirror_map", None)
+    if learns_scale and mirror_map is not None and not mirror_map.closed_form:
+        # A set of any shape: until there are draws to learn from, its barrier says how thin it is.
+        first: dict[str, Any] = {"scale": initial_scale(mirror_map).to(state.y)}
+        kernel = dataclasses.replace(kernel, **first)
     kernel = _first_step_size(kernel, state, noise(0))
     taken = 0
     for window in _windows(num_steps, learns_scale):
@@ -102,7 +108,7 @@ def warm_up(
         kernel = _with_step(kernel, math.exp(averaging.log_mean))
         if learns_scale and taken < num_steps:
             # The step size was found in the old units; about one is right in the new ones.
-            changes: dict[str, Any] = {"scale": moments.scale()}
+            changes: dict[str, Any] = {"scale": moments.scale(getattr(kernel, "scale", None))}
             kernel = dataclasses.replace(kernel, **changes)
             kernel = _first_step_size(kernel, state, noise(taken))
     return kernel, state
@@ -168,15 +174,23 @@ class _Moments:
         self.outer = self.outer + shifted.mT @ shifted
         self.count += len(y)
 
-    def scale(self) -> Tensor:
-        """A square root of the covariance, shrunk a little to a multiple of the identity."""
+    def scale(self, last: Tensor | None) -> Tensor:
+        """A square root of the covariance, shrunk a little towards a multiple of ``last last^T``.
+
+        In the coordinates of the last scale the covariance is nearer to a multiple of the identity than in others:
+        window by window any conditioning can be learnt.
+        """
         mean = self.sum / self.count
         covariance = self.outer / self.count - torch.outer(mean, mean)
         dim = len(mean)
-        typical = torch.diagonal(covariance).mean()
+        root = torch.eye(dim).to(covariance) if last is None else last.to(covariance)
+        root = torch.diag(root) if root.ndim == 1 else root
+        white = torch.linalg.solve(root, torch.linalg.solve(root, covariance).mT)
         weight = self.count / (self.count + 5.0 * math.sqrt(dim))
-        covariance = weight * covariance + (1 - weight) * typical * torch.eye(dim).to(covariance)
-        if dim > DENSE_LIMIT or self.count < 20 * dim:
-            return torch.diagonal(covariance).sqrt()
-        factor, info = torch.linalg.cholesky_ex(covariance)
-        return torch.diagonal(covariance).sqrt() if bool(info) else factor
+        white = weight * white + (1 - weight) * torch.diagonal(white).mean() * torch.eye(dim).to(white)
+        if dim <= DENSE_LIMIT and self.count >= 20 * dim:
+            factor, info = torch.linalg.cholesky_ex(0.5 * (white + white.mT))
+            if not bool(info):
+                return root @ factor
+        spread = torch.diagonal(white).clamp_min(0).sqrt()
+        return root * spread if last is not None and last.ndim == 2 else torch.diagonal(root) * spread

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains import Domain, Polytope
 from mirrorgen.geometry.mirror_maps import default
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
@@ -18,10 +18,11 @@ from mirrorgen.samplers.chain import Chain
 from mirrorgen.samplers.density import LogDensity
 from mirrorgen.samplers.hmc import MirroredHMC
 from mirrorgen.samplers.run import run
+from mirrorgen.samplers.starts import starting_points
 from mirrorgen.samplers.walks import BilliardWalk, TruncatedGaussianGibbs
 from mirrorgen.targets import TruncatedNormal, Uniform
 
-__all__ = ["sample", "starting_points"]
+__all__ = ["sample"]
 
 
 def sample(
@@ -77,6 +78,8 @@ def sample(
     if num_samples < 1 or (num_chains is not None and num_chains < 1):
         raise DomainError(f"sample needs num_samples >= 1 and num_chains >= 1, got {num_samples} and {num_chains}")
     if log_density is None:
+        if not domain.bounded:
+            raise DomainError(f"{domain!r} has no uniform law: it is unbounded; pass a log_density")
         log_density = Uniform(domain)
     if initial is not None:
         domain.check(initial, "initial")
@@ -95,48 +98,6 @@ def sample(
     if warn:
         chain.warn(stacklevel=3)
     return chain
-
-
-def starting_points(
-    log_density: LogDensity,
-    mirror_map: MirrorMap,
-    n: int,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """``n`` points ``(n, dim)`` around the centre, standard normal in the dual, with finite log-density.
-
-    Points where the density is not finite are drawn again, half of the time nearer and nearer to the centre.
-
-    Raises:
-        DomainError: If the log-density is not finite at the centre either.
-        ShapeError: If it returns the wrong shape.
-    """
-    dtype = dtype or torch.get_default_dtype()
-    center = mirror_map.domain.interior_point().to(device=device, dtype=dtype)
-    y = mirror_map.to_dual(center.expand(n, -1))
-    noise_device = generator.device if generator is not None else y.device
-    radius = torch.ones(n, 1, dtype=dtype, device=y.device)
-    x = center.expand(n, -1)
-    missing = torch.ones(n, dtype=torch.bool, device=y.device)
-    for attempt in range(60):
-        noise = torch.randn(y.shape, generator=generator, dtype=dtype, device=noise_device).to(y.device)
-        tried = mirror_map.to_primal(y + radius * noise)
-        x = torch.where(missing.unsqueeze(-1), tried, x)
-        values = log_density(x)
-        if values.shape != (n,):
-            raise ShapeError(f"log_density must return shape ({n},) for points ({n}, dim), got {tuple(values.shape)}")
-        missing = ~torch.isfinite(values)
-        if not bool(missing.any()):
-            return x.detach()
-        # Shrinking alone would never find a density that is zero at the centre.
-        nearer = 0.7 * radius if attempt % 2 else radius
-        radius = torch.where(missing.unsqueeze(-1), nearer, radius)
-    raise DomainError(
-        f"log_density is not finite around the centre of {mirror_map.domain!r}; pass initial= points where it is"
-    )
 
 
 def _kernel(

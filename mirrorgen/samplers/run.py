@@ -174,7 +174,7 @@ def resume(
 
 def _advance(kernel: Kernel, state: Any, counters: dict[str, int], options: _Options, record: Recorder) -> Chain:
     """Steps from draw ``counters["draw"]`` on."""
-    step = torch.compile(kernel.step) if options.compile else kernel.step
+    step = torch.compile(kernel.step, dynamic=False) if options.compile else kernel.step
     noise = NoiseSource(counters["seed"], kernel, state.x)
     thin, draws, first = counters["thin"], counters["draws"], counters["draw"]
     with torch.no_grad(), validation(False), _progress("sampling", draws, options.progress, first) as advance:

@@ -90,6 +90,34 @@ def test_starting_points_are_spread_and_have_density():
     assert (x.std(0) > 0.1).all()
 
 
+@pytest.mark.parametrize("width", [1e-2, 1e-4])
+def test_chains_that_start_far_above_a_narrow_law_find_it(width):
+    # Without climbing first, chains fly into the tails of the dual, where the density is flat.
+    center = torch.tensor([0.3, 0.9, 0.5])
+    chain = mg.sample(
+        lambda x: -0.5 * ((x - center) / width).square().sum(-1), domains.Box(0.0, 1.0, dim=3), 6000,
+        num_warmup=200, generator=seeded(4), warn=False,
+    )  # fmt: skip
+    means = chain.positions.double().mean(0)
+    z = (means.mean(0) - center) / (means.std(0) / len(means) ** 0.5)
+    assert z.abs().max() < 4.5
+    torch.testing.assert_close(chain.flatten().std(0), torch.full((3,), width), rtol=0.05, atol=0)
+
+
+def test_thin_polytopes_need_no_tuning():
+    # A parallelogram ten thousand times longer than wide, and a law that is uniform but for a slope along it.
+    rows = [[1.0, 0.0], [-1.0, 0.0], [1e4, 1.0], [-1e4, -1.0]]
+    domain = domains.Polytope(rows, [1.0, 1.0, 1.0, 1.0])
+    chain = mg.sample(
+        lambda x: 2 * x[:, 0], domain, 3000, num_warmup=100, dtype=torch.float64, generator=seeded(2), warn=False
+    )
+    # Density e^(2u) on [-1, 1]: mean coth(2) - 1/2.
+    means = chain.positions[..., 0].mean(0)
+    exact = 1 / torch.tanh(torch.tensor(2.0, dtype=torch.float64)) - 0.5
+    assert abs(means.mean() - exact) < 4.5 * means.std() / len(means) ** 0.5
+    assert chain.rhat().max() < 1.1
+
+
 def test_initial_points_are_used():
     x = torch.full((3, 2), 0.25, dtype=torch.float64)
     chain = mg.sample(gaussian, domains.Box(0.0, 1.0, dim=2), 6, initial=x, num_warmup=0, warn=False)
@@ -105,6 +133,8 @@ def test_bad_densities_get_typed_errors():
         mg.sample(lambda x: x, domain, 10)
     with pytest.raises(DomainError, match="not finite"):
         mg.sample(lambda x: torch.full_like(x[:, 0], torch.nan), domain, 10)
+    with pytest.raises(DomainError, match="unbounded"):
+        mg.sample(None, domains.Orthant(2), 10)
     with pytest.raises(DomainError, match="num_samples"):
         mg.sample(gaussian, domain, 0)
 
