@@ -106,6 +106,5 @@ class LinearEllipticalSlice(Kernel):
             angle = draw_angle(p, other @ frame.rows.mT, level, upcast(uniform)).unsqueeze(-1)
             offset = offset * torch.cos(angle) + other * torch.sin(angle)
         w = mean + offset
-        x = frame.leave(w).to(state.x.dtype)
-        x = x if x.dtype == w.dtype else self.domain.pull_inside(x)[0]
+        x = frame.leave(w, state.x.dtype)
         return WalkState(x, w, self.log_density(x)), unadjusted(torch.isfinite(w).all(-1))

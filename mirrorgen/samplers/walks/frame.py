@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains import Domain
+from mirrorgen.geometry.domains.base import margin
 from mirrorgen.numerics import eager_values, upcast
 from mirrorgen.samplers.density import LogDensity
 from mirrorgen.targets import Uniform
@@ -45,6 +46,7 @@ class Frame:
         matrix: Images of the axes of ``w`` ``(dual_dim, dim)``.
         inverse: ``w = (chart(x) - chart(origin)) @ inverse``, ``(dual_dim, dual_dim)``.
         rows: ``(m, dual_dim)``.
+        reach: The largest distance of a face's hyperplane from zero.
     """
 
     domain: Domain
@@ -52,16 +54,19 @@ class Frame:
     matrix: Tensor
     inverse: Tensor
     rows: Tensor
+    reach: float
 
     def enter(self, x: Tensor) -> Tensor:
         """Coordinates ``(chains, dual_dim)`` of points ``(chains, dim)``."""
         wide = self.domain.to_chart(upcast(x)) - self.domain.to_chart(self.origin)
         return (wide @ self.inverse).to(x.dtype)
 
-    def leave(self, w: Tensor) -> Tensor:
-        """Points ``(chains, dim)`` strictly inside in the dtype of ``w``."""
-        x = (self.origin + upcast(w) @ self.matrix).to(w.dtype)
-        if eager_values(x) and bool(self.domain.slack(x).amin() > 0):
+    def leave(self, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Points ``(chains, dim)`` strictly inside in ``dtype``, that of ``w`` if None."""
+        x = (self.origin + upcast(w) @ self.matrix).to(dtype or w.dtype)
+        # Almost never is a point so near to a face that rounding could carry it over; then all are looked at closely.
+        size = self.reach + x.shape[-1] ** 0.5 * x.abs().amax()
+        if eager_values(x) and bool(self.domain.slack(x).amin() > margin(x, size)):
             return x
         return self.domain.pull_inside(x)[0]
 
@@ -86,7 +91,7 @@ def make_frame(domain: Domain, rounding: Rounding) -> Frame:
     factor = _factor(rows, rounding, domain)
     zero = torch.zeros_like(rows[0])
     axes = domain.from_chart(factor.mT.contiguous()) - domain.from_chart(zero)
-    return Frame(domain, origin, axes, torch.linalg.inv(factor).mT, rows @ factor)
+    return Frame(domain, origin, axes, torch.linalg.inv(factor).mT, rows @ factor, float(b.abs().max()))
 
 
 def _factor(rows: Tensor, rounding: Rounding, domain: Domain) -> Tensor:

@@ -95,6 +95,5 @@ class TruncatedGaussianGibbs(Kernel):
             force = torch.addmm(force, precision[:, own], t, alpha=-1) if self._coupled else force
             taken.append(t)
         w = state.w + torch.cat(taken).mT @ self.scan.directions
-        x = frame.leave(w).to(state.x.dtype)
-        x = x if x.dtype == w.dtype else self.domain.pull_inside(x)[0]
+        x = frame.leave(w, state.x.dtype)
         return WalkState(x, w, self.log_density(x)), unadjusted(torch.isfinite(w).all(-1))
