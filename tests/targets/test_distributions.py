@@ -72,7 +72,8 @@ def test_the_cache_keeps_the_exact_dual_point():
 
 def test_transformed_distribution_is_a_law_on_the_set():
     transform = biject_to(TRIANGLE.constraint)
-    law = TransformedDistribution(Normal(torch.zeros(2, dtype=torch.float64), 1.0), transform)
+    # torch.compile switches torch's default for validate_args off, for the whole process: say it here.
+    law = TransformedDistribution(Normal(torch.zeros(2, dtype=torch.float64), 1.0), transform, validate_args=True)
     assert (tuple(law.batch_shape), tuple(law.event_shape)) == ((), (2,))
     batch = law.expand((4,))
     assert (tuple(batch.batch_shape), tuple(batch.event_shape)) == ((4,), (2,))
