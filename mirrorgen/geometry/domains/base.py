@@ -75,8 +75,10 @@ class Domain(ExactBuffers, ABC):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        guard_methods(cls, ("slack", "project", "reflect", "pull_inside", "to_chart"), lambda domain: domain.dim)
-        guard_methods(cls, ("from_chart",), lambda domain: domain.dual_dim)
+        guard_methods(
+            cls, ("slack", "project", "reflect", "pull_inside", "to_chart", "to_tangent"), lambda domain: domain.dim
+        )
+        guard_methods(cls, ("from_chart", "from_tangent"), lambda domain: domain.dual_dim)
 
     @property
     def dual_dim(self) -> int:
@@ -142,6 +144,14 @@ class Domain(ExactBuffers, ABC):
 
     def from_chart(self, z: Tensor) -> Tensor:
         """Inverse of ``to_chart``."""
+        return z
+
+    def to_tangent(self, v: Tensor) -> Tensor:
+        """Linear part of ``to_chart``, ``(..., dim) -> (..., dual_dim)``: the component of a vector along the set."""
+        return v
+
+    def from_tangent(self, z: Tensor) -> Tensor:
+        """Transpose of ``to_tangent``, ``(..., dual_dim) -> (..., dim)``: a vector along the affine hull."""
         return z
 
     def equality_residual(self, x: Tensor) -> Tensor | None:

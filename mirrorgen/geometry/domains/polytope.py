@@ -169,6 +169,12 @@ class Polytope(Domain):
         wide = upcast(z)
         return (self.offset.to(wide.dtype) + wide @ self.basis.to(wide.dtype).mT).to(z.dtype)
 
+    def to_tangent(self, v: Tensor) -> Tensor:
+        return v if self.basis is None else (upcast(v) @ upcast(self.basis)).to(v.dtype)
+
+    def from_tangent(self, z: Tensor) -> Tensor:
+        return z if self.basis is None else (upcast(z) @ upcast(self.basis).mT).to(z.dtype)
+
     def equality_residual(self, x: Tensor) -> Tensor | None:
         if self.A_eq is None or self.b_eq is None:
             return None
@@ -210,8 +216,7 @@ class Polytope(Domain):
 
     def reflect(self, x: Tensor, step: Tensor) -> Tensor:
         rows, level = (t.detach() for t in self.halfspaces())
-        z, wide = self.to_chart(upcast(x)), upcast(step)
-        along = wide if self.basis is None else wide @ self.basis.to(wide.dtype)
+        z, along = self.to_chart(upcast(x)), self.to_tangent(upcast(step))
         return self.pull_inside(self.from_chart(billiard(z, along, rows, level)).to(x.dtype))[0]
 
     def sample_uniform(

@@ -96,6 +96,12 @@ class Product(Domain):
     def from_chart(self, z: Tensor) -> Tensor:
         return torch.cat([d.from_chart(p) for d, p in zip(self.blocks, self.split_dual(z), strict=True)], -1)
 
+    def to_tangent(self, v: Tensor) -> Tensor:
+        return torch.cat([d.to_tangent(p) for d, p in zip(self.blocks, self.split(v), strict=True)], -1)
+
+    def from_tangent(self, z: Tensor) -> Tensor:
+        return torch.cat([d.from_tangent(p) for d, p in zip(self.blocks, self.split_dual(z), strict=True)], -1)
+
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         parts = [d.halfspaces() for d in self.blocks]
         return torch.block_diag(*(A for A, _ in parts)), torch.cat([b for _, b in parts])

@@ -43,11 +43,11 @@ class Simplex(Domain):
         return f"dim={self.dim}"
 
     def to_tangent(self, v: Tensor) -> Tensor:
-        """``V^T v``, ``(..., K) -> (..., K-1)``: coordinates of the component along the simplex."""
+        """``V^T v``."""
         return to_helmert(v)
 
     def from_tangent(self, z: Tensor) -> Tensor:
-        """``V z``, ``(..., K-1) -> (..., K)``: a vector that sums to zero."""
+        """``V z``, which sums to zero."""
         return from_helmert(z)
 
     def to_chart(self, x: Tensor) -> Tensor:
