@@ -46,10 +46,10 @@ def per_point(sigma: Tensor | float, x: Tensor) -> Tensor:
 class HeatKernel(nn.Module, ABC):
     """Law of Brownian motion from ``x_0``, reflected at the walls of a domain, when its variance is ``sigma^2``.
 
-    ``p_sigma(x | x_0)`` solves ``dp / d(sigma^2) = (1/2) Laplace p`` in ``x`` with ``dp/dn = 0`` on the boundary, and is
-    the point mass at ``x_0`` for ``sigma = 0``. It is symmetric in its points and, on bounded sets, tends to the uniform
-    density. Where the domain has equalities the motion runs in its affine hull. Densities are in the measure of the
-    domain (``Domain``).
+    ``p_sigma(x | x_0)`` solves ``dp / d(sigma^2) = (1/2) Laplace p`` in ``x`` with ``dp/dn = 0`` on the boundary, and
+    is the point mass at ``x_0`` for ``sigma = 0``. It is symmetric in its points and, on bounded sets, tends to the
+    uniform density. Where the domain has equalities the motion runs in its affine hull. Densities are in the measure
+    of the domain (``Domain``).
 
     A subclass implements ``_log_prob_and_score`` on points of the closure. Points on a wall are allowed: the density
     is finite there, and the normal component of the score is zero.
