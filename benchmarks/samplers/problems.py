@@ -178,7 +178,7 @@ def catalogue(quick: bool = False) -> list[Problem]:
         return [replace(problem, effort=0.02) for problem in tiny]
     main = (4, 256, 1024)
     return [
-        dirichlet("Dirichlet(4) K=21", [4.0] * 21, 0.2, 4, main, True),
+        dirichlet("Dirichlet(4) K=21", [4.0] * 21, 0.28, 3, main, True),
         cube(50, 0.72, 4, main, True),
         dirichlet("Dirichlet(4) K=101", [4.0] * 101, 0.2, 4),
         dirichlet("sparse Dirichlet K=20", [90.0, 5.0, 5.0] + [0.1] * 17, 0.2, 64),

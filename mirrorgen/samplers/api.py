@@ -137,7 +137,8 @@ def _suited(log_density: LogDensity, domain: Domain, mirror_map: MirrorMap | Non
 def _named(name: str) -> Callable[..., Kernel]:
     from mirrorgen import samplers
 
-    names = [k for k in samplers.__all__ if inspect.isclass(v := getattr(samplers, k)) and issubclass(v, Kernel)]
+    classes = {k: v for k in samplers.__all__ if inspect.isclass(v := getattr(samplers, k)) and issubclass(v, Kernel)}
+    names = [name for name, kind in classes.items() if not inspect.isabstract(kind)]
     if name not in names:
         raise DomainError(f"kernel {name!r} is unknown; choose 'auto' or one of {', '.join(sorted(names))}")
     return getattr(samplers, name)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains import Domain
+from mirrorgen.samplers.density import check_values
 
 __all__ = ["Info", "Kernel", "Noise", "NoiseShape", "State", "choose", "metropolis", "unadjusted"]
 
@@ -114,11 +115,7 @@ class Kernel(ABC):
 
 def check_log_density(value: Tensor, chains: int) -> None:
     """Raise unless ``value`` holds a finite log-density per starting point."""
-    if value.shape != (chains,):
-        raise ShapeError(
-            f"log_density must return one value per point, shape ({chains},), got {tuple(value.shape)}; "
-            "sum over the last axis only"
-        )
+    check_values(value, chains)
     if not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).nonzero()[0])
         raise DomainError(f"log_density is {float(value[bad])} at starting point {bad}; start where it is finite")

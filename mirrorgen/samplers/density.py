@@ -7,13 +7,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mirrorgen.errors import ShapeError
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 
-__all__ = ["DualPoint", "LogDensity", "MirroredDensity", "score", "value_and_score"]
+__all__ = ["DualPoint", "LogDensity", "MirroredDensity", "check_values", "score", "value_and_score"]
 
 LogDensity = Callable[[Tensor], Tensor]
 """``log_density(x)``: unnormalised, points ``(chains, dim)`` to values ``(chains,)``. An attribute ``score``, from
 points to ``grad log_density (chains, dim)``, replaces autograd."""
+
+
+def check_values(values: Tensor, n: int) -> Tensor:
+    """``values`` if it has one entry for each of ``n`` points.
+
+    Raises:
+        ShapeError: Otherwise.
+    """
+    if not isinstance(values, Tensor) or values.shape != (n,):
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ShapeError(
+            f"log_density must return one value per point, a tensor of shape ({n},), got {found}; "
+            "sum over the last axis only"
+        )
+    return values
 
 
 def score(log_density: LogDensity, x: Tensor) -> Tensor:
@@ -29,7 +45,7 @@ def value_and_score(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]
         return log_density(x), known(x)
 
     def total(points: Tensor) -> tuple[Tensor, Tensor]:
-        values = log_density(points)
+        values = check_values(log_density(points), len(points))
         return values.sum(), values
 
     gradient, values = torch.func.grad(total, has_aux=True)(x)

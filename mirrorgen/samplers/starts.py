@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.errors import DomainError
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.validation import validation
 from mirrorgen.samplers.base import choose
-from mirrorgen.samplers.density import DualPoint, LogDensity, MirroredDensity
+from mirrorgen.samplers.density import DualPoint, LogDensity, MirroredDensity, check_values
 from mirrorgen.samplers.scale import initial_scale
 
 __all__ = ["starting_points"]
@@ -52,9 +52,7 @@ def starting_points(
     for attempt in range(60):
         noise = torch.randn(y.shape, generator=generator, dtype=dtype, device=source).to(y.device)
         y = torch.where(missing.unsqueeze(-1), center + radius * noise @ scale.mT, y)
-        values = log_density(mirror_map.to_primal(y))
-        if values.shape != (n,):
-            raise ShapeError(f"log_density must return shape ({n},) for points ({n}, dim), got {tuple(values.shape)}")
+        values = check_values(log_density(mirror_map.to_primal(y)), n)
         missing = ~torch.isfinite(values)
         if not bool(missing.any()):
             return _settled(MirroredDensity(log_density, mirror_map), y)

@@ -131,6 +131,10 @@ def test_bad_densities_get_typed_errors():
     domain = domains.Simplex(3)
     with pytest.raises(ShapeError, match="log_density"):
         mg.sample(lambda x: x, domain, 10)
+    with pytest.raises(ShapeError, match="got float"):
+        mg.sample(lambda x: 0.0, domain, 10)
+    with pytest.raises(ShapeError, match="got float"):
+        mg.sample(lambda x: 0.0, domain, 10, initial=domain.interior_point().repeat(2, 1))
     with pytest.raises(DomainError, match="not finite"):
         mg.sample(lambda x: torch.full_like(x[:, 0], torch.nan), domain, 10)
     with pytest.raises(DomainError, match="unbounded"):
