@@ -20,6 +20,8 @@ __all__ = ["atomic_write", "check_writable", "load", "save"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
+SLOTS = ("flow", "diffusion")
+"""Names under which tasks file a model and its specification."""
 
 
 def save(model: nn.Module, folder: str | Path) -> Path:
@@ -132,9 +134,10 @@ def _read_checkpoint(path: Path, ema: bool) -> tuple[Mapping[str, Any], dict[str
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DomainError(f"{path} is not a readable checkpoint: {reason}") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    spec = settings.get("flow") if isinstance(settings, Mapping) else None
-    if spec is None or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise DomainError(f"{path} holds no specification of a model; was it written by mirrorgen's FlowTask?")
+    slot = next((name for name in SLOTS if isinstance(settings, Mapping) and name in settings), None)
+    if slot is None or not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise DomainError(f"{path} holds no specification of a model; was it written by one of mirrorgen's tasks?")
     # The averaging callback files the raw weights under another name.
     state = checkpoint["state_dict"] if ema else checkpoint.get("current_model_state", checkpoint["state_dict"])
-    return spec, {name.removeprefix("flow."): t for name, t in state.items() if name.startswith("flow.")}
+    prefix = f"{slot}."
+    return settings[slot], {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}

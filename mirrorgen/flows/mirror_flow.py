@@ -11,7 +11,6 @@ Source: Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Pr
 Convex Domains" (2025); Lipman et al., "Flow Matching for Generative Modeling" (2023).
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,16 +23,11 @@ from mirrorgen.flows.couplings import Coupling, Independent
 from mirrorgen.flows.dual_transform import DualTransform, RobustStandardize
 from mirrorgen.flows.paths import linear_path
 from mirrorgen.flows.priors import Prior, StudentT
+from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
-from mirrorgen.geometry.validation import validation
-from mirrorgen.integrate import (
-    divergence_exact,
-    divergence_hutchinson,
-    integrate,
-    integrate_with_logdet,
-    rademacher,
-)
-from mirrorgen.nets import Net
+from mirrorgen.geometry.validation import require_kind, validation
+from mirrorgen.integrate import divergence_named, integrate, integrate_with_logdet
+from mirrorgen.nets import Net, expand_condition, guided, state_options
 from mirrorgen.numerics import upcast
 
 __all__ = ["MirrorFlow"]
@@ -66,7 +60,7 @@ class MirrorFlow(nn.Module):
         condition_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        _require(mirror_map, MirrorMap, "mirror_map")
+        require_kind(mirror_map, MirrorMap, "mirror_map")
         dim = mirror_map.domain.dual_dim
         if not mirror_map.dual_is_full:
             raise DomainError(
@@ -88,11 +82,16 @@ class MirrorFlow(nn.Module):
         self.coupling = Independent() if coupling is None else coupling
         self.dual_transform = dual_transform
         self.condition_dropout = condition_dropout
-        _require(self.prior, Prior, "prior")
-        _require(self.coupling, Coupling, "coupling")
+        require_kind(self.prior, Prior, "prior")
+        require_kind(self.coupling, Coupling, "coupling")
         if dual_transform is not None:
-            _require(dual_transform, DualTransform, "dual_transform")
+            require_kind(dual_transform, DualTransform, "dual_transform")
             dual_transform.initialize(dim)
+
+    @property
+    def domain(self) -> Domain:
+        """The set that holds data and samples."""
+        return self.mirror_map.domain
 
     def fit_dual_transform(self, x: Tensor) -> None:
         """Fit the dual transform to training points ``(n, dim)``, once, before training."""
@@ -123,7 +122,7 @@ class MirrorFlow(nn.Module):
         if not isinstance(x, Tensor) or x.ndim != 2 or len(x) == 0:
             shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ShapeError(f"x must hold at least one point, (n, {self.mirror_map.domain.dim}), got {shape}")
-        device, condition = x.device, self._conditions(condition, len(x))
+        device, condition = x.device, expand_condition(self.net, condition, len(x))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             u_1 = self.encode(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
             draw: dict[str, Any] = {"generator": generator, "device": device}
@@ -139,17 +138,8 @@ class MirrorFlow(nn.Module):
         return (velocity.to(path.dx_t.dtype) - path.dx_t).square().mean()
 
     def velocity(self, u: Tensor, t: Tensor, condition: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
-        """Velocity ``v(u, t)``; guided, ``v(u, t | none) + scale (v(u, t | c) - v(u, t | none))``.
-
-        A scale of 1 is the plain conditional field, a larger one trades diversity for fidelity to the condition
-        (scale ``1 + w`` is guidance weight ``w`` of Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022).
-        """
-        if condition is None or guidance_scale == 1.0:
-            return self.net(u, t, condition)
-        everywhere = torch.ones(len(condition), dtype=torch.bool, device=u.device)
-        both = torch.cat([condition, self.net.drop_condition(condition, everywhere)])
-        guided, free = self.net(torch.cat([u, u]), t, both).chunk(2)
-        return free + guidance_scale * (guided - free)
+        """Velocity ``v(u, t)``, guided unless ``guidance_scale`` is 1 (see ``nets.guided``)."""
+        return guided(self.net, u, t, condition, guidance_scale)
 
     @torch.no_grad()
     def sample(
@@ -183,7 +173,7 @@ class MirrorFlow(nn.Module):
             ConvergenceError: If the integration diverged or an adaptive method gave up.
         """
         u_0 = self._noise(n, generator)
-        labels = self._conditions(condition, n, guidance_scale)
+        labels = expand_condition(self.net, condition, n, guidance_scale)
         if not 0 < t_end <= 1:
             raise DomainError(f"t_end must lie in (0, 1], got {t_end}")
         if batch_size < 1:
@@ -228,10 +218,9 @@ class MirrorFlow(nn.Module):
         x = torch.where(inside.unsqueeze(-1), x, domain.interior_point().to(x))
         y = self._to_dual(x)
         u_1 = (y if self.dual_transform is None else self.dual_transform(y)).to(x.dtype)
-        field = partial(
-            self._field, condition=self._conditions(condition, len(x), guidance_scale), scale=guidance_scale
-        )
-        rate = self._divergence(divergence, u_1, generator)
+        labels = expand_condition(self.net, condition, len(x), guidance_scale)
+        field = partial(self._field, condition=labels, scale=guidance_scale)
+        rate = divergence_named(divergence, u_1, generator)
         u_0, log_det = integrate_with_logdet(field, u_1, 1.0, 0.0, steps=steps, method=method, divergence=rate)
         log_prob = self.prior.log_prob(u_0) + log_det + self._log_det_encode(y, upcast(x)).to(x.dtype)
         return torch.where(inside, log_prob, -torch.inf)
@@ -254,8 +243,9 @@ class MirrorFlow(nn.Module):
         where the point itself has been rounded.
         """
         u_0 = self._noise(n, generator)
-        field = partial(self._field, condition=self._conditions(condition, n, guidance_scale), scale=guidance_scale)
-        rate = self._divergence(divergence, u_0, generator)
+        labels = expand_condition(self.net, condition, n, guidance_scale)
+        field = partial(self._field, condition=labels, scale=guidance_scale)
+        rate = divergence_named(divergence, u_0, generator)
         u_1, log_det = integrate_with_logdet(field, u_0, 0.0, 1.0, steps=steps, method=method, divergence=rate)
         y = self._dual(upcast(u_1))
         return self.mirror_map.to_primal(y.to(u_1.dtype)), self.prior.log_prob(u_0) - log_det + self._log_det_encode(
@@ -278,43 +268,7 @@ class MirrorFlow(nn.Module):
         return log_det if self.dual_transform is None else log_det + self.dual_transform.log_det(y)
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        if not isinstance(n, int) or n < 0:
-            raise DomainError(f"the number of samples must be an integer of at least 0, got {n!r}")
-        weight = next(self.net.parameters())
-        if weight.dtype not in (torch.float32, torch.float64):
-            raise ShapeError(f"sampling needs weights in float32 or float64, got {weight.dtype}; use .float()")
-        return self.prior.sample(
-            n, self.mirror_map.domain.dual_dim, generator=generator, dtype=weight.dtype, device=weight.device
-        )
+        return self.prior.sample(n, self.domain.dual_dim, generator=generator, **state_options(self.net, n))
 
     def _field(self, t: Tensor, u: Tensor, condition: Tensor | None, scale: float) -> Tensor:
         return self.velocity(u, t, condition, scale)
-
-    def _conditions(self, condition: Tensor | int | None, n: int, guidance_scale: float = 1.0) -> Tensor | None:
-        if not math.isfinite(guidance_scale) or (condition is None and guidance_scale != 1.0):
-            raise DomainError(f"guidance_scale={guidance_scale} must be finite, and needs a condition unless it is 1")
-        if condition is None:
-            return None
-        device = next(self.net.parameters()).device
-        try:
-            labels = torch.as_tensor(condition, device=device)
-        except (TypeError, ValueError) as error:
-            raise ShapeError(f"condition must be numbers, one row per sample, got {condition!r:.60}") from error
-        labels = labels.expand(n) if labels.ndim == 0 else labels
-        if len(labels) != n:
-            raise ShapeError(
-                f"condition must be one label or have one row per sample, got {tuple(labels.shape)} for n={n}"
-            )
-        return labels
-
-    def _divergence(self, name: str, u: Tensor, generator: torch.Generator | None) -> Callable:
-        if name == "exact":
-            return divergence_exact
-        if name == "hutchinson":
-            return partial(divergence_hutchinson, noise=rademacher(u, generator=generator))
-        raise DomainError(f"unknown divergence {name!r}; choose 'exact' or 'hutchinson'")
-
-
-def _require(part: object, kind: type, name: str) -> None:
-    if not isinstance(part, kind):
-        raise DomainError(f"{name} must be a {kind.__name__}, got {part!r:.60}")

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import ShapeError
+from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.numerics import eager_values
 
-__all__ = ["check_shape", "guard_methods", "should_check", "validation"]
+__all__ = ["check_shape", "guard_methods", "require_kind", "should_check", "validation"]
 
 _enabled: ContextVar[bool] = ContextVar("mirrorgen_validation", default=True)
 
@@ -45,6 +45,12 @@ def check_shape(x: Tensor, dim: int, name: str) -> None:
         raise ShapeError(f"{name} must be float32 or float64, got {x.dtype}: geometry needs their digits; use .float()")
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ShapeError(f"{name} must have shape (..., {dim}), got {tuple(x.shape)}; the last axis holds coordinates")
+
+
+def require_kind(part: object, kind: type, name: str) -> None:
+    """Raise ``DomainError`` unless the argument called ``name`` is a ``kind``."""
+    if not isinstance(part, kind):
+        raise DomainError(f"{name} must be a {kind.__name__}, got {part!r:.60}")
 
 
 def guard_methods(cls: type, names: Iterable[str], length: Callable[[Any], int]) -> None:

@@ -4,7 +4,7 @@ A vector field is called as ``f(t, y)`` with a scalar tensor ``t`` and points ``
 """
 
 from mirrorgen.integrate.adaptive import Adaptive, odeint_adaptive
-from mirrorgen.integrate.divergence import divergence_exact, divergence_hutchinson, rademacher
+from mirrorgen.integrate.divergence import divergence_exact, divergence_hutchinson, divergence_named, rademacher
 from mirrorgen.integrate.fixed import RK4, Euler, FixedStep, Heun, Midpoint
 from mirrorgen.integrate.logdet import integrate_with_logdet
 from mirrorgen.integrate.loop import METHODS, integrate, resolve_method
@@ -19,6 +19,7 @@ __all__ = [
     "RK4",
     "divergence_exact",
     "divergence_hutchinson",
+    "divergence_named",
     "integrate",
     "integrate_with_logdet",
     "odeint_adaptive",

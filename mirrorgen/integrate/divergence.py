@@ -5,6 +5,7 @@ Jacobian product with the same direction in every row then serves the whole batc
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.func import jvp, vjp, vmap
 
 from mirrorgen.errors import DomainError, ShapeError
 
-__all__ = ["Divergence", "divergence_exact", "divergence_hutchinson", "rademacher"]
+__all__ = ["Divergence", "divergence_exact", "divergence_hutchinson", "divergence_named", "rademacher"]
 
 Divergence = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor]]
 """``(f, y) -> (f(y), divergence of f at y)``."""
@@ -85,6 +86,24 @@ def divergence_hutchinson(f: Callable[[Tensor], Tensor], y: Tensor, noise: Tenso
         return probe(noise)
     values, estimates = vmap(probe)(noise)
     return values[0], estimates.mean(0)
+
+
+def divergence_named(name: str, like: Tensor, generator: torch.Generator | None = None) -> Divergence:
+    """``divergence_exact``, or ``divergence_hutchinson`` with one probe per sample that it keeps.
+
+    Args:
+        name: ``"exact"`` or ``"hutchinson"``.
+        like: Points whose shape the probes take.
+        generator: Source of the probes.
+
+    Raises:
+        DomainError: If the name is unknown.
+    """
+    if name == "exact":
+        return divergence_exact
+    if name == "hutchinson":
+        return partial(divergence_hutchinson, noise=rademacher(like, generator=generator))
+    raise DomainError(f"unknown divergence {name!r}; choose 'exact' or 'hutchinson'")
 
 
 def rademacher(like: Tensor, *, probes: int | None = None, generator: torch.Generator | None = None) -> Tensor:

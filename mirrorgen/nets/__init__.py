@@ -1,9 +1,22 @@
 """Small backbones called as ``net(x, t, condition)``: plain networks without geometry inside."""
 
 from mirrorgen.nets.base import ACTIVATIONS, Net
-from mirrorgen.nets.embedding import ConditionEmbedding, TimeEmbedding
+from mirrorgen.nets.embedding import ConditionEmbedding, CosineFeatures, TimeEmbedding
+from mirrorgen.nets.guidance import expand_condition, guided, state_options
 from mirrorgen.nets.mlp import MLP
 from mirrorgen.nets.preconditioned import Preconditioned
 from mirrorgen.nets.residual import ResidualMLP
 
-__all__ = ["ACTIVATIONS", "ConditionEmbedding", "MLP", "Net", "Preconditioned", "ResidualMLP", "TimeEmbedding"]
+__all__ = [
+    "ACTIVATIONS",
+    "ConditionEmbedding",
+    "CosineFeatures",
+    "MLP",
+    "Net",
+    "Preconditioned",
+    "ResidualMLP",
+    "TimeEmbedding",
+    "expand_condition",
+    "guided",
+    "state_options",
+]

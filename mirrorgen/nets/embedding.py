@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.numerics import eager_values
 
-__all__ = ["ConditionEmbedding", "TimeEmbedding"]
+__all__ = ["ConditionEmbedding", "CosineFeatures", "TimeEmbedding"]
 
 
 class TimeEmbedding(nn.Module):
@@ -41,6 +41,36 @@ class TimeEmbedding(nn.Module):
         precise = t.to(torch.promote_types(t.dtype, torch.float32))
         phase = precise[..., None] * self.frequencies.to(precise.dtype)
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+
+class CosineFeatures(nn.Module):
+    """``cos(k pi (x + 1) / 2)``, ``k = 1 .. count``, of every coordinate: the waves of ``[-1, 1]`` with flat ends.
+
+    A network on them is even about both ends, as densities of reflected motions and their logarithms are, and sees
+    finer structure than one on ``x``. With ``count = 0`` the coordinates themselves.
+
+    Args:
+        count: Waves per coordinate.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        if count < 0:
+            raise ShapeError(f"the number of cosine features is at least 0; got {count}")
+        self.count = count
+
+    def size(self, dim: int) -> int:
+        """Number of features of ``dim`` coordinates."""
+        return dim * max(self.count, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``(*, size(dim))`` of points ``(*, dim)``, computed in float32 or better."""
+        if self.count == 0:
+            return x
+        waves = torch.arange(1, self.count + 1, dtype=torch.float32, device=x.device)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        phase = (0.5 * math.pi) * (wide + 1).unsqueeze(-1)
+        return torch.cos(phase * waves.to(phase.dtype)).flatten(-2).to(x.dtype)
 
 
 class ConditionEmbedding(nn.Module):

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mirrorgen.errors import ShapeError
 from mirrorgen.nets.base import Net, activation_module
-from mirrorgen.nets.embedding import TimeEmbedding
+from mirrorgen.nets.embedding import CosineFeatures, TimeEmbedding
 
 __all__ = ["ResidualMLP"]
 
@@ -23,6 +23,7 @@ class ResidualMLP(Net):
         num_classes: Number of class labels; 0 for none.
         condition_dim: Length of a condition vector; 0 for none.
         activation: A name from ``ACTIVATIONS``.
+        cosines: Number of cosine features per coordinate in place of the coordinates, see ``CosineFeatures``.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ResidualMLP(Net):
         num_classes: int = 0,
         condition_dim: int = 0,
         activation: str = "silu",
+        cosines: int = 0,
     ) -> None:
         if width < 1 or depth < 1:
             raise ShapeError(f"width and depth are at least 1; got width={width}, depth={depth}")
@@ -48,7 +50,8 @@ class ResidualMLP(Net):
         self.embed_time = TimeEmbedding(time_embedding)
         self.time_layer = nn.Linear(time_embedding, context)
         self.nonlinearity = activation_module(activation)
-        self.input = nn.Linear(dim, width)
+        self.cosines, self.features = cosines, CosineFeatures(cosines)
+        self.input = nn.Linear(self.features.size(dim), width)
         self.blocks = nn.ModuleList(_Block(width, context, activation) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, dim)
@@ -58,7 +61,7 @@ class ResidualMLP(Net):
     def _forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         context = self.time_layer(self.embed_time(t).to(x.dtype))
         context = self.nonlinearity(context if embedding is None else context + embedding)
-        h = self.input(x)
+        h = self.input(self.features(x))
         for block in self.blocks:
             h = block(h, context)
         return self.output(self.nonlinearity(self.norm(h)))

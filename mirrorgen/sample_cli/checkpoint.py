@@ -1,6 +1,7 @@
 """``mirrorgen sample --ckpt``: draw from a trained model and write the points."""
 
 import argparse
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,9 +34,13 @@ def parser() -> argparse.ArgumentParser:
     add("--guidance-scale", type=float, default=1.0, help="1 is unguided (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     add("--batch-size", type=int, default=4096, help="points at a time (default: %(default)s)")
-    add("--steps", type=int, default=50, help="integration steps (default: %(default)s)")
-    add("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5 (default: %(default)s)")
-    add("--t-end", type=float, default=1.0, help="stop at this time, at most 1 (default: %(default)s)")
+    add("--steps", type=int, help="steps (default: 50 for flows, 100 for diffusions)")
+    add(
+        "--method",
+        help="flows: midpoint (default), euler, heun, rk4, dopri5; diffusions: pc (default), em, ode, dopri5",
+    )
+    add("--t-end", type=float, help="flows: stop at this time, at most 1 (default)")
+    add("--grid", help="diffusions: noise levels rho (default) or log")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     add("--raw-weights", action="store_true", help="use the last step's weights, not their moving average")
     add("--quiet", action="store_true", help="show no progress")
@@ -56,26 +61,35 @@ def run(args: Sequence[str]) -> Tensor:
     writer(options.out)
     check_writable(options.out)
     check_device(options.device)
-    flow = load(options.ckpt, ema=not options.raw_weights, device=options.device)
-    if not callable(getattr(flow, "sample", None)):
-        raise DomainError(f"{options.ckpt} holds a {type(flow).__name__}, which has nothing to sample")
-    condition = parse_condition(options.condition, flow.net, options.num)
+    model = load(options.ckpt, ema=not options.raw_weights, device=options.device)
+    if not callable(getattr(model, "sample", None)):
+        raise DomainError(f"{options.ckpt} holds a {type(model).__name__}, which has nothing to sample")
+    condition = parse_condition(options.condition, model.net, options.num)
+    settings = _settings(options, model)
     with _progress(options.num, options.quiet) as advance:
-        points = flow.sample(
+        points = model.sample(
             options.num,
             condition=condition,
             generator=torch.Generator(options.device).manual_seed(options.seed),
-            steps=options.steps,
-            method=options.method,
-            t_end=options.t_end,
             guidance_scale=options.guidance_scale,
             batch_size=options.batch_size,
             callback=advance,
+            **settings,
         ).cpu()
     write_points(options.out, points, condition)
-    inside = int(flow.mirror_map.domain.cpu().contains(points).sum())
+    inside = int(model.domain.cpu().contains(points).sum())
     print(f"{options.out}: {len(points)} points of {points.shape[1]} coordinates, {inside} strictly inside")
     return points
+
+
+def _settings(options: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """Options that only some models know, if they were given."""
+    given = {name: getattr(options, name) for name in ("steps", "method", "t_end", "grid")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if strangers := sorted(given.keys() - inspect.signature(model.sample).parameters.keys()):
+        flag = strangers[0].replace("_", "-")
+        raise DomainError(f"a {type(model).__name__} has no --{flag}; leave it out")
+    return given
 
 
 def parse_condition(text: str | None, net: Any, num: int) -> Tensor | None:

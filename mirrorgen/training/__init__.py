@@ -3,6 +3,15 @@
 from mirrorgen.training.callbacks import Checkpoint, Feasibility, SampleFigure
 from mirrorgen.training.ema import EMA
 from mirrorgen.training.sampling import sample_distributed
-from mirrorgen.training.task import FlowTask
+from mirrorgen.training.task import DiffusionTask, FlowTask, ModelTask
 
-__all__ = ["Checkpoint", "EMA", "Feasibility", "FlowTask", "SampleFigure", "sample_distributed"]
+__all__ = [
+    "Checkpoint",
+    "DiffusionTask",
+    "EMA",
+    "Feasibility",
+    "FlowTask",
+    "ModelTask",
+    "SampleFigure",
+    "sample_distributed",
+]

@@ -1,4 +1,4 @@
-"""Callbacks that look at samples while a flow trains."""
+"""Callbacks that look at samples while a model trains."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 class _Sampling(Callback):
-    """Draws samples from ``task.flow`` when a validation epoch ends, always from the same noise.
+    """Draws samples from ``task.model`` when a validation epoch ends, always from the same noise.
 
     Args:
         num: Number of samples.
@@ -85,8 +85,8 @@ class _Sampling(Callback):
     def draw(self, pl_module: LightningModule, condition: Tensor | None = None) -> Tensor:
         """``num`` samples ``(num, dim)``."""
         generator = torch.Generator(pl_module.device).manual_seed(0)
-        flow: Any = pl_module.flow
-        return flow.sample(self.num, steps=self.steps, condition=condition, generator=generator)
+        model: Any = pl_module.model
+        return model.sample(self.num, steps=self.steps, condition=condition, generator=generator)
 
 
 class Feasibility(_Sampling):
@@ -94,8 +94,8 @@ class Feasibility(_Sampling):
 
     def look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         x = self.draw(pl_module)
-        flow: Any = pl_module.flow
-        domain = flow.mirror_map.domain
+        model: Any = pl_module.model
+        domain = model.domain
         pl_module.log("sample/feasible_frac", domain.contains(x).float().mean(), rank_zero_only=True)
         pl_module.log("sample/worst_slack", domain.slack(x).min(), rank_zero_only=True)
 
@@ -125,8 +125,8 @@ class SampleFigure(_Sampling):
     def look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        flow: Any = pl_module.flow
-        classes = flow.net.num_classes
+        model: Any = pl_module.model
+        classes = model.net.num_classes
         labels = torch.arange(self.num, device=pl_module.device) * classes // self.num if classes else None
         x = self.draw(pl_module, labels).cpu()
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "samples"

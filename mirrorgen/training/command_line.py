@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mirrorgen.diffusion import Objective, ReflectedDiffusion
+from mirrorgen.diffusion import Schedule as NoiseSchedule
 from mirrorgen.flows import Coupling, DualTransform, MirrorFlow, Prior
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps import MirrorMap
@@ -25,7 +27,10 @@ from mirrorgen.training.ema import EMA
 
 __all__ = ["CommandLine", "Parser", "suggest"]
 
-NAMED = (Domain, MirrorMap, Net, Prior, Coupling, DualTransform, MirrorFlow, LightningModule, LightningDataModule)
+NAMED = (
+    Domain, MirrorMap, Net, Prior, Coupling, DualTransform, MirrorFlow, NoiseSchedule, Objective, ReflectedDiffusion,
+    LightningModule, LightningDataModule,
+)  # fmt: skip
 
 
 def suggest(name: str) -> list[str]:

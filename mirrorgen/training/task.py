@@ -1,44 +1,49 @@
-"""The Lightning side of a flow: logging, optimiser, fitting of the dual transform, checkpoints."""
+"""The Lightning side of the models: logging, optimiser, fitting of the dual transform, checkpoints."""
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
+from mirrorgen.diffusion import ReflectedDiffusion
 from mirrorgen.flows import MirrorFlow
 from mirrorgen.seeding import counter_generator
 from mirrorgen.spec import from_spec, to_spec
 from mirrorgen.training.schedule import Schedule, learning_rate_factor
 
-__all__ = ["FlowTask"]
+__all__ = ["DiffusionTask", "FlowTask", "ModelTask"]
 
 TRAIN, EVAL = 0, 1
 
 
-class FlowTask(LightningModule):
-    """Trains a ``MirrorFlow`` with AdamW on batches ``x``, ``(x,)`` or ``(x, condition)``.
+class ModelTask(LightningModule):
+    """Trains a model that has a ``loss``, by AdamW, on batches ``x``, ``(x,)`` or ``(x, condition)``.
 
     The noise of step ``k`` depends on the seed, the process and ``k`` alone, so a resumed run repeats what an
-    uninterrupted one would have drawn. The dual transform is fitted on the training data when training starts,
-    unless it has been fitted before. Hyper-parameters are plain data, however the task was built.
+    uninterrupted one would have drawn. Hyper-parameters are plain data, however the task was built.
 
     Args:
-        flow: The flow, or its specification.
+        model: The model, or its specification.
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
         schedule: Shape of the learning rate after warm-up, see ``learning_rate_factor``.
         warmup_steps: Steps of linear warm-up.
         decay: Factor of ``schedule="step"``.
         decay_every: Steps between two factors of ``schedule="step"``.
+
+    Attributes:
+        slot: Name under which the task holds the model and a checkpoint its specification.
     """
+
+    slot: ClassVar[str]
 
     def __init__(
         self,
-        flow: MirrorFlow,
+        model: nn.Module | Mapping[str, Any],
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "constant",
@@ -47,20 +52,22 @@ class FlowTask(LightningModule):
         decay_every: int = 100,
     ) -> None:
         super().__init__()
-        self.flow = from_spec(flow) if isinstance(flow, Mapping) else flow
+        setattr(self, self.slot, from_spec(model) if isinstance(model, Mapping) else model)
         self.lr, self.weight_decay = lr, weight_decay
         self.rate: dict[str, Any] = {"schedule": schedule, "warmup_steps": warmup_steps}
         self.rate |= {"decay": decay, "decay_every": decay_every}
-        plain = {"flow": to_spec(self.flow), "lr": lr, "weight_decay": weight_decay, **self.rate}
+        plain = {self.slot: to_spec(self.model), "lr": lr, "weight_decay": weight_decay, **self.rate}
         self.save_hyperparameters(plain, logger=False)
         self.noise_seed: int | None = None
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        return getattr(self, self.slot)
 
     def on_fit_start(self) -> None:
         if self.noise_seed is None:
             self.noise_seed = torch.initial_seed()
-        transform = self.flow.dual_transform
-        if transform is not None and not bool(transform.fitted):
-            self.flow.fit_dual_transform(self._training_points().to(self.device))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self._loss(batch, TRAIN, self.global_rank, self.global_step, batch_idx)
@@ -76,14 +83,14 @@ class FlowTask(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Log-densities ``(n,)`` of a batch."""
         x, condition = _unpack(batch)
-        return self.flow.log_prob(x, condition=condition)
+        return self.model.log_prob(x, condition=condition)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # One fused pass is several times faster for small networks on a CPU; Lightning does not clip the gradients
         # of fused optimisers under mixed precision.
         fused = True if self.device.type == "cpu" and "mixed" not in str(self.trainer.precision) else None
         settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": fused}
-        optimizer = torch.optim.AdamW(self.flow.parameters(), **settings)
+        optimizer = torch.optim.AdamW(self.model.parameters(), **settings)
         factor = partial(learning_rate_factor, total_steps=self.trainer.max_steps, **self.rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -106,7 +113,7 @@ class FlowTask(LightningModule):
     def _loss(self, batch: Any, *key: int) -> Tensor:
         x, condition = _unpack(batch)
         generator = counter_generator(self.noise_seed or 0, *key, device=x.device)
-        return self.flow.loss(x, condition=condition, generator=generator)
+        return self.model.loss(x, condition=condition, generator=generator)
 
     def _training_points(self) -> Tensor:
         """All training points in every process, so that each fits the same transform."""
@@ -117,6 +124,42 @@ class FlowTask(LightningModule):
         points = torch.cat([_unpack(batch)[0] for batch in loader]).to(self.device)
         gathered: Any = self.all_gather(points)
         return gathered.reshape(-1, points.shape[-1])
+
+
+class FlowTask(ModelTask):
+    """Trains a ``MirrorFlow``; see ``ModelTask`` for the settings of the optimisation.
+
+    The dual transform is fitted on the training data when training starts, unless it has been fitted before.
+
+    Args:
+        flow: The flow, or its specification.
+        optimization: ``lr``, ``weight_decay``, ``schedule``, ``warmup_steps``, ``decay``, ``decay_every``.
+    """
+
+    slot = "flow"
+
+    def __init__(self, flow: MirrorFlow, **optimization: Any) -> None:
+        super().__init__(flow, **optimization)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        transform = self.flow.dual_transform
+        if transform is not None and not bool(transform.fitted):
+            self.flow.fit_dual_transform(self._training_points().to(self.device))
+
+
+class DiffusionTask(ModelTask):
+    """Trains a ``ReflectedDiffusion``; see ``ModelTask`` for the settings of the optimisation.
+
+    Args:
+        diffusion: The model, or its specification.
+        optimization: ``lr``, ``weight_decay``, ``schedule``, ``warmup_steps``, ``decay``, ``decay_every``.
+    """
+
+    slot = "diffusion"
+
+    def __init__(self, diffusion: ReflectedDiffusion, **optimization: Any) -> None:
+        super().__init__(diffusion, **optimization)
 
 
 def _unpack(batch: Any) -> tuple[Tensor, Tensor | None]:
