@@ -11,7 +11,7 @@ from scipy import stats
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.spec import from_spec, to_spec
 
-from .cases import DOMAINS, interior_points, smallest_slack
+from .cases import DOMAINS, interior_points, near_faces, smallest_slack
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -213,3 +213,171 @@ def test_vmap_of_membership_and_pull_inside(domain, dtype):
     x = interior_points(domain, 8, dtype)
     assert torch.equal(torch.func.vmap(domain.contains)(x), domain.contains(x))
     assert torch.equal(torch.func.vmap(lambda u: domain.pull_inside(u)[0])(x), x)
+
+
+# no_flux: vectors without their components normal to nearby walls.
+
+
+def depth(domain):
+    """Slack of the interior point, a length that every case has; 1 where there are no walls."""
+    slack = float(smallest_slack(domain, domain.interior_point()))
+    return slack if math.isfinite(slack) else 1.0
+
+
+def random_vectors(domain, n, dtype=torch.float64, seed=21):
+    """Vectors in all coordinates, not only along the affine hull."""
+    return torch.randn(n, domain.dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def along_hull(domain, v):
+    return domain.from_tangent(domain.to_tangent(v))
+
+
+def length(v):
+    return torch.linalg.vector_norm(v, dim=-1)
+
+
+def nearest_wall(domain, x):
+    """Distance to the wall of smallest slack and its unit normal, from the gradient of the slack."""
+    x = x.detach().requires_grad_()
+    slack = smallest_slack(domain, x)
+    if not torch.isfinite(slack).any():
+        return torch.full_like(slack, torch.inf).detach(), torch.zeros_like(x)
+    gradient = along_hull(domain, torch.autograd.grad(slack.sum(), x)[0])
+    return (slack / length(gradient)).detach(), gradient / length(gradient).unsqueeze(-1)
+
+
+@pytest.mark.parametrize("gap", [1e-6, 1e-4])
+def test_no_flux_is_tangent_in_proportion_to_the_distance(domain, gap):
+    x = near_faces(domain, 256, gap * depth(domain))
+    distance, normal = nearest_wall(domain, x)
+    near = distance < 1e-2 * depth(domain)
+    v, scale = random_vectors(domain, len(x)), 0.3 * depth(domain)
+    flux = (domain.no_flux(x, v, scale) * normal).sum(-1).abs()
+    # At one face the constant is one; where two walls meet at a sharp angle it is larger.
+    assert (flux <= 1.5 * distance / scale * length(v) + 1e-14)[near].all()
+    # Every wall that the rays hit is among them, and only a set without walls has none.
+    assert near.any() == (domain.slack(x).shape[-1] > 0)
+
+
+def test_no_flux_changes_nothing_far_from_walls(domain):
+    x = interior_points(domain, 128)
+    v = along_hull(domain, random_vectors(domain, 128))
+    # Slacks are at most distances, so that every wall is at least eight scales away; one scale per point.
+    scale = smallest_slack(domain, x).clamp_max(1e6) / 8
+    assert (length(domain.no_flux(x, v, scale) - v) <= 1e-3 * length(v)).all()
+    for row in range(3):
+        assert torch.allclose(domain.no_flux(x, v, scale)[row], domain.no_flux(x[row], v[row], float(scale[row])))
+
+
+@pytest.mark.parametrize("relative_scale", [1e-2, 0.3, 10.0])
+def test_no_flux_is_a_linear_self_adjoint_contraction_along_the_hull(domain, relative_scale):
+    x = torch.cat([interior_points(domain, 64), near_faces(domain, 64, 1e-3 * depth(domain))])
+    v, w = (random_vectors(domain, 128, seed=seed) for seed in (1, 2))
+    scale = relative_scale * depth(domain)
+    u, s = domain.no_flux(x, v, scale), domain.no_flux(x, w, scale)
+    assert (length(u) <= (1 + 1e-13) * length(along_hull(domain, v))).all()
+    assert torch.allclose(domain.no_flux(x, 2 * v - 3 * w, scale), 2 * u - 3 * s, rtol=0, atol=1e-13)
+    assert torch.allclose((u * w).sum(-1), (v * s).sum(-1), rtol=0, atol=1e-12)
+    assert torch.allclose(along_hull(domain, u), u, rtol=0, atol=1e-13)
+    assert ((u * v).sum(-1) >= -1e-13).all()
+
+
+def test_no_flux_derivatives_agree_with_differences(domain):
+    scale = 0.3 * depth(domain)
+    # Far enough inside that the stencil stays there; the nearest points are a hundredth of a scale from a wall.
+    x = torch.cat([interior_points(domain, 24), near_faces(domain, 24, 1e-2 * scale)])
+    x = x[smallest_slack(domain, x) >= 0.9e-2 * scale]
+    v, w = random_vectors(domain, len(x)), along_hull(domain, random_vectors(domain, len(x), seed=5))
+    w, h = w / length(w).unsqueeze(-1), 1e-3 * scale
+
+    def slope(p):
+        return torch.func.jvp(lambda q: domain.no_flux(q, v, scale), (p,), (w,))[1]
+
+    def difference(f):
+        return (8 * (f(x + h * w) - f(x - h * w)) - f(x + 2 * h * w) + f(x - 2 * h * w)) / (12 * h)
+
+    first = slope(x)
+    # The stencil is of fourth order: (h / scale)^4 of the field's size over scale, and as much again from rounding.
+    assert torch.allclose(first * scale, difference(lambda p: domain.no_flux(p, v, scale)) * scale, rtol=0, atol=1e-9)
+    second = torch.func.jvp(slope, (x,), (w,))[1]
+    assert torch.allclose(second * scale**2, difference(slope) * scale**2, rtol=0, atol=1e-8)
+    # Reverse mode in both arguments is the transpose of forward mode.
+    _, pull = torch.func.vjp(lambda p, q: domain.no_flux(p, q, scale), x, v)
+    in_x, in_v = pull(w)
+    assert torch.allclose((in_x * w).sum(-1), (first * w).sum(-1), rtol=1e-9, atol=1e-9 / scale)
+    assert torch.allclose(in_v, domain.no_flux(x, w, scale), rtol=0, atol=1e-12)
+
+
+def test_no_flux_under_vmap_and_compile(domain):
+    x, v, scale = interior_points(domain, 6), random_vectors(domain, 6), torch.linspace(0.1, 2.0, 6).double()
+    expected = domain.no_flux(x, v, scale)
+    assert torch.allclose(torch.func.vmap(domain.no_flux)(x, v, scale), expected, rtol=0, atol=1e-14)
+    # A whole Jacobian, as exact divergences take it: one tangent per coordinate at one point.
+    columns = torch.func.vmap(
+        lambda e: torch.func.jvp(lambda p: domain.no_flux(p, v[0], 0.5), (x[0],), (e,))[1], out_dims=1
+    )(along_hull(domain, torch.eye(domain.dim, dtype=x.dtype)))
+    rows = torch.func.jacrev(lambda p: domain.no_flux(p, v[0], 0.5))(x[0])
+    assert torch.allclose(columns, rows @ along_hull(domain, torch.eye(domain.dim, dtype=x.dtype)).mT, atol=1e-10)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda p, u: domain.no_flux(p, u, scale), fullgraph=True, backend="eager")
+    assert torch.allclose(compiled(x, v), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_flux_is_finite_at_the_last_points_inside(domain, dtype):
+    # Projections of far points lie on walls and in corners; pulled inside, they are a few units in the last place off.
+    far = domain.interior_point().to(dtype) + random_steps(domain, 256, dtype, 20.0)
+    x, _ = domain.pull_inside(domain.project(far))
+    assert domain.contains(x).all()
+    v = random_vectors(domain, 256, dtype).requires_grad_()
+    x.requires_grad_()
+    for scale in (1e-3 * depth(domain), 0.3 * depth(domain), 1e3 * depth(domain)):
+        u = domain.no_flux(x, v, scale)
+        assert u.dtype == dtype
+        assert torch.isfinite(u).all()
+        gradients = torch.autograd.grad((u * v).sum() + 0 * x.sum(), (x, v))
+        assert all(torch.isfinite(g).all() for g in gradients)
+    distance, normal = nearest_wall(domain, x)
+    flux = (domain.no_flux(x, v, 0.3 * depth(domain)) * normal).sum(-1).abs()
+    near = distance < 1e-3 * depth(domain)
+    # A few units in the last place of the largest coordinate, in layers of 0.3 depth.
+    size = 1 + x.detach().abs().amax() / (0.3 * depth(domain))
+    assert (flux <= 40 * torch.finfo(dtype).eps * size * length(v))[near].all()
+
+
+def test_no_flux_flow_stays_inside(domain):
+    if not domain.bounded:
+        return
+    x = interior_points(domain, 64, seed=11)
+    corners = interior_points(domain, 1024)
+    diameter, scale = float(torch.cdist(corners, corners).max()), 0.5 * depth(domain)
+    w = along_hull(domain, random_vectors(domain, 64))
+    w = w / length(w).unsqueeze(-1)
+    # Times in units of length: alone, every w leaves. Distances to walls shrink by exp(-duration / scale) at most,
+    # 5e-12 on the thinnest case, which is above the rounding error of slacks.
+    duration = 1.1 * diameter
+    assert not domain.contains(x + duration * w).any()
+    steps = math.ceil(duration / (0.4 * scale))
+    h = duration / steps
+    for _ in range(steps):
+        k1 = domain.no_flux(x, w, scale)
+        k2 = domain.no_flux(x + 0.5 * h * k1, w, scale)
+        k3 = domain.no_flux(x + 0.5 * h * k2, w, scale)
+        k4 = domain.no_flux(x + h * k3, w, scale)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        assert domain.contains(x).all()
+
+
+def test_no_flux_refuses_bad_arguments(domain):
+    x, v = interior_points(domain, 4), random_vectors(domain, 4)
+    for scale in (0.0, -1.0, math.nan, math.inf, torch.tensor([0.1, 0.2, 0.0, 0.1])):
+        with pytest.raises(DomainError, match="0 < scale < inf"):
+            domain.no_flux(x, v, scale)
+    for scale in (torch.ones(3), torch.ones(4, 1)):
+        with pytest.raises(ShapeError, match="batch shape"):
+            domain.no_flux(x, v, scale)
+    with pytest.raises(ShapeError, match="v must have shape"):
+        domain.no_flux(x, torch.ones(4, domain.dim + 1), 0.1)
+    assert domain.no_flux(x[0], v, 0.1).shape == v.shape
+    assert domain.no_flux(x, v[0], torch.tensor(0.1)).shape == x.shape

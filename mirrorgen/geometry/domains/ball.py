@@ -1,5 +1,7 @@
 """Euclidean balls."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -99,6 +101,23 @@ class Ball(Domain):
         bounced = hit + tail * (s * side - k * hit)
         end = torch.where(still | (length <= first), p + v, bounced)
         return self.pull_inside((self.center + self.radius * end).to(x.dtype))[0]
+
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v - (1 - f) (2 - r^2) q (q . v)``, ``q = (x - center) / R``, ``r = |q|``, in O(dim).
+
+        With ``f = tanh(R (1 - r^2) / (2 scale))``. The radial component is multiplied by ``f + (1 - f) (1 - r^2)^2``,
+        to first order the distance to the wall over ``scale``; the rest of ``v`` is unchanged. Polynomials in ``q``
+        keep the field smooth at the centre, where distance and direction are not.
+        """
+        q = self.relative(x)
+        square = q.square().sum(-1, keepdim=True)
+        f = torch.tanh(self.radius.to(x.dtype) * (1 - square) / (2 * scale))
+        return v - (1 - f) * (2 - square) * (q * v).sum(-1, keepdim=True) * q
+
+    def log_volume(self) -> float:
+        """``log(pi^(d/2) R^d / Gamma(d/2 + 1))``."""
+        half = 0.5 * self.dim
+        return half * math.log(math.pi) + self.dim * math.log(float(self.radius)) - math.lgamma(half + 1)
 
     def sample_uniform(
         self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.no_flux import damp_normals, scale_column
 from mirrorgen.geometry.validation import check_shape, guard_methods, should_check
+from mirrorgen.numerics import upcast
 
 __all__ = ["Domain", "DomainConstraint", "ExactBuffers", "as_buffer", "margin", "require_dim"]
 
@@ -66,7 +68,7 @@ class Domain(ExactBuffers, ABC):
     class states, which differ from the chart by the constant ``chart_log_volume``.
 
     A subclass provides ``slack``, ``constraint_name``, ``interior_point``, ``project``, ``reflect`` and
-    ``pull_inside``, and ``sample_uniform`` if it is bounded.
+    ``pull_inside``, ``sample_uniform`` if it is bounded, and ``_no_flux`` if half-spaces do not describe it.
     """
 
     dim: int
@@ -128,6 +130,15 @@ class Domain(ExactBuffers, ABC):
         """
         raise DomainError(f"{self!r} has no uniform law: it is unbounded; intersect it with a bounded set")
 
+    def log_volume(self) -> float:
+        """Logarithm of the volume in the measure of densities; minus it is the log-density of the uniform law.
+
+        Raises:
+            DomainError: If the set is unbounded, or its volume is not known here.
+        """
+        why = "not known here" if self.bounded else "infinite"
+        raise DomainError(f"the volume of {self!r} is {why}")
+
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         """Unit-row ``A (m, dual_dim)`` and ``b (m,)`` with the set equal to ``A z < b`` in the chart.
 
@@ -153,6 +164,52 @@ class Domain(ExactBuffers, ABC):
     def from_tangent(self, z: Tensor) -> Tensor:
         """Transpose of ``to_tangent``, ``(..., dual_dim) -> (..., dim)``: a vector along the affine hull."""
         return z
+
+    def no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v`` with its components normal to nearby walls damped: tangent at a wall, unchanged far from all.
+
+        For half-spaces with unit outward normals ``a_i``, at distances ``d_i`` from ``x``::
+
+            f_i = tanh(d_i / scale),    argmin_u |u - v|^2 + sum_i (1 / f_i - 1) (a_i . u)^2,  u along the affine hull
+
+        At a single face the normal component is multiplied by ``f``, which is odd in the distance as the normal
+        component of the exact score of Brownian motion reflected there is, at deviation ``scale``. A field multiplied
+        through it has no flux through the walls, corners included, so that its flow cannot leave the set.
+        The map is linear in ``v``, self-adjoint, a contraction, smooth inside the set and differentiable in ``x`` and
+        ``v``. Classes state their formula and its cost; the one above costs a Cholesky factor of size
+        ``min(m, dual_dim)`` per point, with ``m`` faces, in float64.
+
+        Args:
+            x: Points of the closure ``(..., dim)``; just outside, the result is finite and nothing more is promised.
+            v: Vectors ``(..., dim)``; of a vector that leaves the affine hull the component along it counts.
+            scale: Positive width of the layers, in the units of ``x``: a number, or one per point ``(...)``.
+
+        Returns:
+            Vectors along the affine hull ``(..., dim)``, in the dtype of ``v``.
+
+        Raises:
+            DomainError: If ``scale`` is not positive and finite, or the walls of the set have no such form.
+            ShapeError: If the last axis is not ``dim``, or ``scale`` has not the shape of the batch.
+
+        Source: the condition on the score is that of A. Lou, S. Ermon, "Reflected Diffusion Models", 2023, whose
+        networks leave it to training; the quadratic form for several walls is this package's.
+        """
+        check_shape(x, self.dim, "x")
+        check_shape(v, self.dim, "v")
+        whole = v.expand(torch.broadcast_shapes(x.shape, v.shape))
+        return self._no_flux(x, whole, scale_column(scale, x, v)).to(v.dtype)
+
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """As ``no_flux``, with ``v`` in the shape of the result and ``scale`` a number or ``(..., 1)``."""
+        try:
+            A, b = self.halfspaces()
+        except DomainError as error:
+            raise DomainError(
+                f"{self!r} has no no_flux: it is not described by half-spaces and its class gives no other form; "
+                "implement _no_flux, or sample with a method that reflects"
+            ) from error
+        z = damp_normals(self.to_chart(upcast(x)), self.to_tangent(upcast(v)), upcast(A), upcast(b), scale)
+        return self.from_tangent(z)
 
     def equality_residual(self, x: Tensor) -> Tensor | None:
         """Largest violation of the equalities, ``(...)``, in units of their rounding error; None if there are none."""

@@ -1,5 +1,7 @@
 """Axis-aligned boxes."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -86,6 +88,18 @@ class Box(Domain):
             raise DomainError(f"no {x.dtype} number lies strictly between {bounds}; use float64, or shift the box")
         return torch.clamp(x, first, last), ((x < first) | (x > last)).any(-1)
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v_j tanh(sin(pi u) / (pi s))``, ``u = (x_j - low_j) / width_j`` and ``s = scale / width_j``, in O(dim).
+
+        The slope at both walls is ``1 / scale``, like that of ``tanh(distance / scale)``. The factor is smooth in
+        between, and beyond, where it is odd about every wall, as the score is on the mirrored copies of the box.
+        """
+        low, high = self._bounds(x)
+        width = high - low
+        # From the nearer end: sin(pi u) has no digits left, and possibly the wrong sign, where pi u rounds near pi.
+        near = torch.where(x - low <= high - x, x - low, high - x)
+        return torch.tanh(width * torch.sin(math.pi * (near / width)) / (math.pi * scale)) * v
+
     def sample_uniform(
         self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
@@ -93,6 +107,10 @@ class Box(Domain):
         u = torch.rand(n, self.dim, generator=generator, dtype=dtype, device=self.low.device)
         low, high = self._bounds(u)
         return self.pull_inside(torch.lerp(low, high, u))[0]
+
+    def log_volume(self) -> float:
+        """``sum log(high - low)``."""
+        return float((self.high - self.low).log().sum())
 
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         eye = torch.eye(self.dim, dtype=self.low.dtype, device=self.low.device)

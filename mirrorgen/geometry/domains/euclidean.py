@@ -48,5 +48,9 @@ class Euclidean(Domain):
         """Only overflow leaves the set: infinite coordinates become the largest finite number."""
         return torch.clamp(x, -torch.finfo(x.dtype).max, torch.finfo(x.dtype).max), torch.isinf(x).any(-1)
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v`` itself: there are no walls."""
+        return v.clone()
+
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         return self._center.new_zeros(0, self.dim), self._center.new_zeros(0)

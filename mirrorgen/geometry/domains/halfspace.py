@@ -74,6 +74,12 @@ class Halfspace(Domain):
         moved = slack < gap
         return torch.where(moved, x - (2 * gap - slack) * normal, x), moved.squeeze(-1)
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v - (1 - f) (a . v) a`` with the unit normal ``a`` and ``f = tanh(slack / scale)``, in O(dim)."""
+        normal, _ = self._unit_row(x)
+        normal_part = (v * normal).sum(-1, keepdim=True)
+        return v - (1 - torch.tanh(self.slack(x) / scale)) * normal_part * normal
+
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         normal, offset = self._unit_row(self.a)
         return normal.unsqueeze(0), offset.unsqueeze(0)

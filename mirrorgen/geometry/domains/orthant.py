@@ -51,5 +51,9 @@ class Orthant(Domain):
         info = torch.finfo(x.dtype)
         return torch.clamp(x, info.tiny, info.max), ((x < info.tiny) | torch.isinf(x)).any(-1)
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``v_j tanh(x_j / scale)``, in O(dim)."""
+        return torch.tanh(x / scale) * v
+
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         return -torch.diag(self._center), torch.zeros_like(self._center)

@@ -12,10 +12,13 @@ from mirrorgen.geometry.domains.billiard_walk import billiard_walk
 from mirrorgen.geometry.domains.centers import analytic_center, chebyshev_center, recession_direction
 from mirrorgen.geometry.domains.linear_constraints import affine_chart, as_rows, chart_rows, unit_rows
 from mirrorgen.geometry.domains.nearest_point import active_sets, nearest_point
+from mirrorgen.geometry.domains.vertices import convex_log_volume
 from mirrorgen.geometry.validation import should_check
 from mirrorgen.numerics import upcast
 
 __all__ = ["Polytope"]
+
+_MOST_DIM_OF_VERTICES = 8
 
 
 class Polytope(Domain):
@@ -235,6 +238,14 @@ class Polytope(Domain):
         center = self.to_chart(upcast(self.center))
         z = billiard_walk(rows, level, center, n, generator)
         return self.pull_inside(self.from_chart(z).to(dtype or torch.get_default_dtype()))[0]
+
+    def log_volume(self) -> float:
+        """From the vertices, in the chart: their number grows exponentially, hence up to ``dual_dim = 8``."""
+        if not self.bounded or self.dual_dim > _MOST_DIM_OF_VERTICES:
+            return super().log_volume()
+        rows, level = (t.detach().cpu().numpy() for t in self.halfspaces())
+        center = self.to_chart(self.center.detach()).cpu().numpy()
+        return convex_log_volume(rows, level, center)
 
     def _ambient(self, direction: np.ndarray) -> np.ndarray:
         return direction if self.basis is None else self.basis.cpu().numpy() @ direction

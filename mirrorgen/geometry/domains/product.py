@@ -83,6 +83,15 @@ class Product(Domain):
         pulled = [d.pull_inside(p) for d, p in zip(self.blocks, self.split(x), strict=True)]
         return torch.cat([p for p, _ in pulled], -1), torch.stack([moved for _, moved in pulled]).any(0)
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """Factor by factor.
+
+        Raises:
+            DomainError: If a factor has no such form.
+        """
+        pairs = zip(self.split(x), self.split(v), strict=True)
+        return torch.cat([d._no_flux(p, u, scale) for d, (p, u) in zip(self.blocks, pairs, strict=True)], -1)
+
     def sample_uniform(
         self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
@@ -101,6 +110,10 @@ class Product(Domain):
 
     def from_tangent(self, z: Tensor) -> Tensor:
         return torch.cat([d.from_tangent(p) for d, p in zip(self.blocks, self.split_dual(z), strict=True)], -1)
+
+    def log_volume(self) -> float:
+        """The sum over the factors."""
+        return sum(d.log_volume() for d in self.blocks)
 
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         parts = [d.halfspaces() for d in self.blocks]

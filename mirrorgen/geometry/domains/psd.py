@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
-from mirrorgen.geometry.detached import detached_solve
+from mirrorgen.geometry.detached import derivatives_wanted, detached_solve
 from mirrorgen.geometry.domains.base import Domain, margin, require_dim
+from mirrorgen.geometry.spectral import EXP, eigh
 from mirrorgen.numerics import upcast
 
 __all__ = ["PSD"]
@@ -109,6 +110,33 @@ class PSD(Domain):
         joint = torch.stack(torch.broadcast_tensors(upcast(x), upcast(step)), -2)
         end = detached_solve(lambda rows: _cone_billiard(self.unpack(rows)), joint)
         return self.pull_inside(self.pack(end).to(x.dtype))[0]
+
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``U_ij = tanh((l_i + l_j) / (2 scale)) V_ij`` in the eigenbasis of ``X``, with eigenvalues ``l``.
+
+        Eigenvalues are distances to the wall. What would make the null space of a point on it indefinite to first
+        order vanishes there, and nothing else: ``V_ij`` keeps ``tanh(l_j / (2 scale))`` of itself where only ``l_i`` is
+        zero. It is a smooth function of ``X`` at repeated eigenvalues too, the solution of
+        ``U + E U E = V - E V E`` with ``E = exp(-X / scale)``; that equation is replayed on the solution for
+        derivatives, which are exact to second order. Costs an eigendecomposition, O(n^3), in float64, and O(n^4)
+        more where derivatives are wanted.
+        """
+        width = scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale
+        X, V = self.unpack(upcast(x)) / width, self.unpack(upcast(v))
+        values, Q = eigh(X.detach())
+        sums = values.unsqueeze(-1) + values.unsqueeze(-2)
+        U = _entrywise(torch.tanh(0.5 * sums), Q, V)
+        if derivatives_wanted(x, v):
+            E, weights = EXP(-X), torch.sigmoid(sums)
+            right = V - E @ V @ E
+            for _ in range(2):
+                U = U + _entrywise(weights, Q, right - U - E @ U @ E)
+        return self.pack(U)
+
+
+def _entrywise(weights: Tensor, Q: Tensor, M: Tensor) -> Tensor:
+    """``M`` with its entries in the basis ``Q`` multiplied by ``weights``."""
+    return Q @ (weights * (Q.mT @ M @ Q)) @ Q.mT
 
 
 def _cone_billiard(joint: Tensor, max_bounces: int = 100_000) -> Tensor:

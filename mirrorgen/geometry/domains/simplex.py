@@ -101,6 +101,19 @@ class Simplex(Domain):
         lifted = lifted / lifted.sum(-1, keepdim=True)
         return torch.where(fine.unsqueeze(-1), x, lifted), ~fine
 
+    def _no_flux(self, x: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+        """``u_i = w_i (v_i - m)`` with ``m = sum(w v) / sum(w)``, in O(K).
+
+        The minimiser of ``no_flux`` over ``sum u = 0``: with ``c = K / (K - 1)`` the distances are ``sqrt(c) x_i`` and
+        the normal components ``sqrt(c) u_i``, hence ``w_i = 1 / (1 + c (1 / f_i - 1)) = f_i / (c - (c - 1) f_i)``,
+        and the multiplier of the constraint is the weighted mean ``m``.
+        """
+        c = self.dim / (self.dim - 1)
+        f = torch.tanh(math.sqrt(c) * x.clamp_min(0) / scale)
+        weight = f / (c - (c - 1) * f)
+        mean = (weight * v).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
+        return weight * (v - mean)
+
     def sample_uniform(
         self, n: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
@@ -108,6 +121,10 @@ class Simplex(Domain):
         draws = upcast(torch.empty(n, self.dim, device=self._center.device)).exponential_(generator=generator)
         x = draws / draws.sum(-1, keepdim=True)
         return self.pull_inside(x.to(dtype or torch.get_default_dtype()))[0]
+
+    def log_volume(self) -> float:
+        """``-log (K - 1)!``."""
+        return -math.lgamma(self.dim)
 
     def halfspaces(self) -> tuple[Tensor, Tensor]:
         eye = torch.eye(self.dim - 1, dtype=self._center.dtype, device=self._center.device)
