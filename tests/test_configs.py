@@ -14,11 +14,13 @@ ROOT = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(p for p in ROOT.glob("*/*.yaml") if p.parent.name != "overlays")
 OVERLAYS = sorted((ROOT / "overlays").glob("*.yaml"))
 SMOKE = str(ROOT / "overlays" / "smoke.yaml")
-each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 
 
 def test_there_are_configurations() -> None:
     assert {p.stem for p in CONFIGS} >= {"digits", "digits_simplex", "polytope10", "ball6", "toy2d", "simplex"}
+    names = {p.stem for p in CONFIGS if p.parent.name == "diffusion"}
+    assert names >= {"box2d", "checkerboard", "digits"}
     assert {p.stem for p in OVERLAYS} == {"smoke", "gpu", "ddp"}
 
 
@@ -31,9 +33,9 @@ def test_runs(path: Path, tmp_path: Path) -> None:
     assert (run / "metrics.csv").is_file()
     saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert saved["trainer"]["max_steps"] == 4
-    flow = load(run / "checkpoints" / "last.ckpt")
-    x = flow.sample(16, steps=2)
-    assert flow.mirror_map.domain.contains(x).all()
+    model = load(run / "checkpoints" / "last.ckpt")
+    x = model.sample(16, steps=2)
+    assert model.domain.contains(x).all()
 
 
 @each_config
@@ -42,10 +44,13 @@ def test_prints_its_configuration(path: Path, capsys: pytest.CaptureFixture) -> 
         main(["fit", "--config", str(path), "--print_config"])
     assert done.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["init_args"]["flow"]["class_path"] == "mirrorgen.flows.MirrorFlow"
+    slot, model = {"flow": ("flow", "flows.MirrorFlow"), "diffusion": ("diffusion", "diffusion.ReflectedDiffusion")}[
+        path.parent.name
+    ]
+    assert printed["model"]["init_args"][slot]["class_path"] == f"mirrorgen.{model}"
 
 
-@pytest.mark.parametrize("path", [*CONFIGS, *OVERLAYS], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*CONFIGS, *OVERLAYS], ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_follows_the_rules(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     command = text.splitlines()[0]

@@ -6,6 +6,8 @@ from mirrorgen.data.loader import TensorLoader
 from mirrorgen.data.published import (
     ball6,
     ball6_domain,
+    bimodal,
+    checkerboard,
     cube_mixture,
     dirichlet,
     polytope10,
@@ -25,6 +27,8 @@ __all__ = [
     "TensorLoader",
     "ball6",
     "ball6_domain",
+    "bimodal",
+    "checkerboard",
     "cube_mixture",
     "dirichlet",
     "polytope10",

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains import Ball, Box, Polytope
-from mirrorgen.targets import DirichletMixture, TruncatedMixture
+from mirrorgen.targets import Checkerboard, DirichletMixture, TruncatedMixture
 
 __all__ = [
     "ball6",
     "ball6_domain",
+    "bimodal",
+    "checkerboard",
     "cube_mixture",
     "dirichlet",
     "polytope10",
@@ -65,6 +67,21 @@ def ball6() -> TruncatedMixture:
     """69 normal components of variance 0.4 on ``ball6_domain``, at ``{-2, 2}^6`` (norm 4.90) and 5 seeded points."""
     means = torch.cat([corners(6, 2.0), uniform_box(5, 6, 2.0, seed=7)])
     return TruncatedMixture(ball6_domain(), means, 0.4)
+
+
+def bimodal(dim: int = 2) -> TruncatedMixture:
+    """Two normal components of deviation 0.125 on the unit cube, 70% at 0.75 and 30% at 0.25 in every coordinate.
+
+    The recipe of the cube in Fishman, Klarner, De Bortoli, Mathieu and Hutchinson, "Diffusion Models for Constrained
+    Domains" (2023), moved from ``[-1, 1]^dim`` to ``[0, 1]^dim``.
+    """
+    means = [[0.75] * dim, [0.25] * dim]
+    return TruncatedMixture(Box(0.0, 1.0, dim=dim), means, 0.125**2, [0.7, 0.3])
+
+
+def checkerboard(cells: int = 4) -> Checkerboard:
+    """The uniform law on the dark cells of a checkerboard, see ``targets.Checkerboard``."""
+    return Checkerboard(cells)
 
 
 def toy2d_domain() -> Polytope:

@@ -2,6 +2,7 @@
 
 from mirrorgen.targets.anisotropic_laplace import AnisotropicLaplace
 from mirrorgen.targets.base import Target
+from mirrorgen.targets.checkerboard import Checkerboard
 from mirrorgen.targets.composite import CompositeTarget
 from mirrorgen.targets.dirichlet import Dirichlet
 from mirrorgen.targets.distributions import TargetDistribution, UniformOn
@@ -13,6 +14,7 @@ from mirrorgen.targets.uniform import Uniform
 
 __all__ = [
     "AnisotropicLaplace",
+    "Checkerboard",
     "CompositeTarget",
     "SparseLogistic",
     "Dirichlet",
