@@ -10,7 +10,7 @@ from mirrorgen._version import __version__
 from mirrorgen.geometry import domains, mirror_maps, validation
 
 if TYPE_CHECKING:
-    from mirrorgen import data, flows, integrate, metrics, nets, samplers, targets, training
+    from mirrorgen import data, diffusion, flows, integrate, metrics, nets, samplers, targets, training
     from mirrorgen.geometry.bregman import bregman_divergence
     from mirrorgen.samplers.api import sample
     from mirrorgen.storage import load, save
@@ -19,6 +19,7 @@ __all__ = [
     "__version__",
     "bregman_divergence",
     "data",
+    "diffusion",
     "domains",
     "flows",
     "integrate",
@@ -34,7 +35,7 @@ __all__ = [
     "validation",
 ]
 
-_MODULES = frozenset({"data", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training"})
+_MODULES = frozenset({"data", "diffusion", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training"})
 _OBJECTS = {
     "bregman_divergence": "mirrorgen.geometry.bregman",
     "load": "mirrorgen.storage",

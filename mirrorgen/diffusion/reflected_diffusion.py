@@ -23,7 +23,7 @@ from mirrorgen.diffusion.schedules import GeometricSchedule, Grid, Schedule, ext
 from mirrorgen.diffusion.steps import ReverseStep
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains import Domain
-from mirrorgen.geometry.validation import require_kind, validation
+from mirrorgen.geometry.validation import require_batch, require_kind, validation
 from mirrorgen.integrate import Adaptive, divergence_named
 from mirrorgen.nets import Net, expand_condition, guided, state_options
 
@@ -116,9 +116,7 @@ class ReflectedDiffusion(nn.Module):
             DomainError: If a point is not strictly inside; the message names the constraint.
             ShapeError: If ``x`` is no batch of points, or ``condition`` has not one row per point.
         """
-        if not isinstance(x, Tensor) or x.ndim != 2 or len(x) == 0:
-            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ShapeError(f"x must hold at least one point, (n, {self.domain.dim}), got {shape}")
+        require_batch(x, self.domain.dim)
         self.domain.check(x)
         condition = expand_condition(self.net, condition, len(x))
         if condition is not None:
@@ -250,9 +248,9 @@ class ReflectedDiffusion(nn.Module):
     ) -> Tensor:
         """An unbiased estimate of a lower bound on the log-likelihood ``(n,)`` of the reverse motion, in nats.
 
-        ``-log p(x) <= (1/2) int g^2 E |score - grad log k|^2 dt + H(k_min) + KL(k_max || uniform)``: the loss weighted by
-        ``g^2``, the entropy of the kernel at ``sigma_min`` (the last step adds its noise; leaving it out is an error of
-        ``d log sigma_min``), and what is left of the data at ``sigma_max``. All three are averages over ``draws``.
+        ``-log p(x) <= (1/2) int g^2 E |score - grad log k|^2 dt + H(k_min) + KL(k_max || uniform)``: the loss weighted
+        by ``g^2``, the entropy of the kernel at ``sigma_min`` (the last step adds its noise; leaving it out is an error
+        of ``d log sigma_min``), and what is left of the data at ``sigma_max``. All three are averages over ``draws``.
 
         Args:
             x: Points ``(n, dim)`` strictly inside.

@@ -25,7 +25,7 @@ from mirrorgen.flows.paths import linear_path
 from mirrorgen.flows.priors import Prior, StudentT
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
-from mirrorgen.geometry.validation import require_kind, validation
+from mirrorgen.geometry.validation import require_batch, require_kind, validation
 from mirrorgen.integrate import divergence_named, integrate, integrate_with_logdet
 from mirrorgen.nets import Net, expand_condition, guided, state_options
 from mirrorgen.numerics import upcast
@@ -119,9 +119,7 @@ class MirrorFlow(nn.Module):
             DomainError: If a point is not strictly inside; the message names the constraint.
             ShapeError: If ``x`` is no batch of points, or ``condition`` has not one row per point.
         """
-        if not isinstance(x, Tensor) or x.ndim != 2 or len(x) == 0:
-            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ShapeError(f"x must hold at least one point, (n, {self.mirror_map.domain.dim}), got {shape}")
+        require_batch(x, self.domain.dim)
         device, condition = x.device, expand_condition(self.net, condition, len(x))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             u_1 = self.encode(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.numerics import eager_values
 
-__all__ = ["check_shape", "guard_methods", "require_kind", "should_check", "validation"]
+__all__ = ["check_shape", "guard_methods", "require_batch", "require_kind", "should_check", "validation"]
 
 _enabled: ContextVar[bool] = ContextVar("mirrorgen_validation", default=True)
 
@@ -45,6 +45,13 @@ def check_shape(x: Tensor, dim: int, name: str) -> None:
         raise ShapeError(f"{name} must be float32 or float64, got {x.dtype}: geometry needs their digits; use .float()")
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ShapeError(f"{name} must have shape (..., {dim}), got {tuple(x.shape)}; the last axis holds coordinates")
+
+
+def require_batch(x: Tensor, dim: int) -> None:
+    """Raise ``ShapeError`` unless ``x`` is a matrix with at least one row; ``check_shape`` looks at the last axis."""
+    if not isinstance(x, Tensor) or x.ndim != 2 or len(x) == 0:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ShapeError(f"x must hold at least one point, (n, {dim}), got {shape}")
 
 
 def require_kind(part: object, kind: type, name: str) -> None:
