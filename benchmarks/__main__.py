@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import flow, mirror_maps, samplers, stein, transforms
+from benchmarks import diffusion_step, flow, heat_kernel, mirror_maps, samplers, stein, transforms
 from benchmarks.records import FORMATS, print_table, write_csv
 from benchmarks.samplers import cold
 
@@ -16,6 +16,8 @@ BENCHMARKS = {
     "samplers": samplers,
     "samplers_cold": cold,
     "stein": stein,
+    "diffusion_step": diffusion_step,
+    "heat_kernel": heat_kernel,
 }
 
 

@@ -64,6 +64,13 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("mirrored_stein/logistic_regression.py", [], ["logistic_regression.csv", "logistic_regression.png"]),
         ("mirrored_stein/coverage.py", [], ["coverage.csv", "coverage.png"]),
         ("mirrored_stein/intervals.py", [], ["intervals.csv", "intervals.png"]),
+        ("reflected_diffusion/run.py", ["--only", "kernels"], ["kernels.csv", "truncation.csv", "kernels.png"]),
+        ("reflected_diffusion/order.py", [], ["order.csv", "order.png"]),
+        (
+            "reflected_diffusion/toy2d.py",
+            [],
+            ["toy2d.csv", "toy2d_density.csv", "toy2d_ablation.csv", "toy2d.png", "toy2d_ablation.png"],
+        ),
     ],
 )
 def test_studies_run(script, arguments, written, tmp_path):

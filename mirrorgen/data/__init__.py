@@ -3,6 +3,7 @@
 from mirrorgen.data.base import TensorDataModule
 from mirrorgen.data.digits import Digits
 from mirrorgen.data.loader import TensorLoader
+from mirrorgen.data.patches import Patches, png_bits_per_dim
 from mirrorgen.data.published import (
     ball6,
     ball6_domain,
@@ -21,6 +22,7 @@ from mirrorgen.data.table import Table
 
 __all__ = [
     "Digits",
+    "Patches",
     "Synthetic",
     "Table",
     "TensorDataModule",
@@ -31,6 +33,7 @@ __all__ = [
     "checkerboard",
     "cube_mixture",
     "dirichlet",
+    "png_bits_per_dim",
     "polytope10",
     "polytope10_domain",
     "sphere_mixture",

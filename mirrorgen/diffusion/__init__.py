@@ -1,6 +1,15 @@
 """Reflected diffusion on convex domains."""
 
-from mirrorgen.diffusion.heat_kernel import HeatKernel, default_kernel, random_step
+from mirrorgen.diffusion.heat_kernel import (
+    BoxHeatKernel,
+    EuclideanHeatKernel,
+    HalfspaceHeatKernel,
+    HeatKernel,
+    OrthantHeatKernel,
+    ProductHeatKernel,
+    default_kernel,
+    random_step,
+)
 from mirrorgen.diffusion.objectives import Denoising, Implicit, Objective, motion
 from mirrorgen.diffusion.reflected_diffusion import ReflectedDiffusion
 from mirrorgen.diffusion.reverse import METHODS, reverse
@@ -17,16 +26,21 @@ from mirrorgen.diffusion.steps import (
 
 __all__ = [
     "Ancestral",
+    "BoxHeatKernel",
     "Denoising",
+    "EuclideanHeatKernel",
     "EulerMaruyama",
     "GeometricSchedule",
+    "HalfspaceHeatKernel",
     "HeatKernel",
     "Heun",
     "Implicit",
     "METHODS",
     "Objective",
     "OdeEuler",
+    "OrthantHeatKernel",
     "PredictorCorrector",
+    "ProductHeatKernel",
     "ReflectedDiffusion",
     "ReverseStep",
     "Schedule",
@@ -38,3 +52,12 @@ __all__ = [
     "reverse",
     "sigma_grid",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # This class is one of diffusers, which is optional and takes seconds to import.
+    if name == "ReflectedVEScheduler":
+        from mirrorgen.diffusion import scheduler
+
+        return scheduler.ReflectedVEScheduler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from mirrorgen.geometry.domains import Box
 
 from mirrorgen import diffusion
+from mirrorgen.geometry.domains import Box
 
 from . import oracle
 

@@ -1,0 +1,214 @@
+"""Shared by these scripts: options, tables, figures, a plain training loop, exact laws on the unit square."""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mirrorgen.diffusion import ReflectedDiffusion
+from mirrorgen.targets import Checkerboard, Target, TruncatedMixture
+
+COLORS = ["#1b6ca8", "#d1495b", "#2e8b57", "#edae49", "#6b4c9a", "#8d6a4f", "#444444", "#00a0b0"]
+
+
+def options(description: str | None, **extra: object) -> argparse.Namespace:
+    """``--quick``, ``--out`` and numbers with defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a check that everything runs")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
+    for name, default in extra.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
+    parsed = parser.parse_args()
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    return parsed
+
+
+def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -> None:
+    """``rows`` under comment lines, the command first."""
+    arguments = sys.argv[1:]
+    if "--out" in arguments:  # A folder of one machine says nothing.
+        place = arguments.index("--out")
+        del arguments[place : place + 2]
+    command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *arguments])
+    with path.open("w", newline="") as file:
+        file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    print(f"wrote {path}")
+
+
+def show(rows: list[dict[str, object]]) -> None:
+    """Print rows as an aligned table."""
+    cells = [list(rows[0]), *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for line in cells:
+        print("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+
+
+def figure(width: float, height: float):
+    """A matplotlib figure that draws without a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def save(made, path: Path) -> None:
+    """Write a figure."""
+    made.savefig(path, dpi=150)
+    print(f"wrote {path}")
+
+
+def clean(axis, title: str, xlabel: str, ylabel: str) -> None:
+    """Titles, light grid, no box."""
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.grid(alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def train(
+    model: ReflectedDiffusion,
+    data: Tensor,
+    iterations: int,
+    *,
+    seed: int,
+    batch: int = 512,
+    rate: float = 2e-3,
+    decay: float = 0.995,
+) -> float:
+    """Fit ``model`` in place: Adam, cosine decay of ``rate`` to zero, averaged weights at the end.
+
+    Args:
+        model: The model.
+        data: Points ``(n, dim)``.
+        iterations: Number of steps.
+        seed: Of the batches and the noise.
+        batch: Points per step.
+        rate: Learning rate at the start.
+        decay: Of the moving average of the weights; it starts shorter, as ``EMA`` of ``mirrorgen.training`` does.
+
+    Returns:
+        Processor seconds.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = list(model.net.parameters())
+    averages = [p.detach().clone() for p in weights]
+    optimizer = torch.optim.Adam(weights, rate, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    begin = time.process_time()
+    for i in range(iterations):
+        x = data[torch.randint(len(data), (batch,), generator=generator)]
+        optimizer.zero_grad()
+        model.loss(x, generator=generator).backward()
+        optimizer.step()
+        schedule.step()
+        torch._foreach_lerp_(averages, [p.detach() for p in weights], 1 - min(decay, (1 + i) / (10 + i)))
+    with torch.no_grad():
+        for p, average in zip(weights, averages, strict=True):
+            p.copy_(average)
+    return time.process_time() - begin
+
+
+class ExactLaw:
+    """Scores of the two targets at every level: mixtures of products of one-dimensional laws, which diffuse alone.
+
+    A factor is a truncated normal or uniform on intervals; its diffusion is a sum over the mirror images of a point of
+    normal masses of intervals.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.normal = isinstance(target, TruncatedMixture)
+        if isinstance(target, TruncatedMixture):
+            self.weights = target.weights / target.weights.sum()
+            self.means, self.variance = target.means[:, 0], target.component_variance.flatten()[0]
+            self.low, self.high = torch.zeros(2, 1), torch.ones(2, 1)
+        elif isinstance(target, Checkerboard):
+            self.weights = torch.full((2,), 0.5, dtype=torch.float64)
+            # Dark cells are products of two even intervals, or of two odd ones.
+            ends = torch.linspace(0, 1, target.cells + 1, dtype=torch.float64)
+            self.low, self.high = (e.unflatten(0, (-1, 2)).mT for e in (ends[:-1], ends[1:]))
+
+    def factors(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Densities of the factors ``(*batch, components)`` at numbers ``x (*batch)``, up to a constant each."""
+        shifts = 2 * torch.arange(-int(4 * sigma) - 1, int(4 * sigma) + 2, dtype=x.dtype)
+        image = torch.cat([x.unsqueeze(-1) + shifts, shifts - x.unsqueeze(-1)], -1)[..., None, :, None]
+        scale, weight = sigma, 1.0
+        if self.normal:
+            spread, mean = self.variance + sigma**2, self.means[:, None, None]
+            weight = torch.exp(-0.5 * (image - mean) ** 2 / spread) / spread.sqrt()
+            image = (mean * sigma**2 + image * self.variance) / spread
+            scale = sigma * (self.variance / spread).sqrt()
+        a, b = ((end.unsqueeze(-2) - image) / scale for end in (self.low, self.high))
+        # A difference of normal tails on the side where they are small.
+        right = a > 0
+        mass = torch.special.ndtr(torch.where(right, -a, b)) - torch.special.ndtr(torch.where(right, -b, a))
+        return (weight * mass).sum((-1, -2))
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``grad log p_sigma`` of points ``(n, 2)``, by autograd, in float64."""
+        with torch.enable_grad():
+            y = x.detach().double().requires_grad_()
+            density = (self.weights * self.factors(y, sigma.double()).prod(-2)).sum(-1)
+            return torch.autograd.grad(density.clamp_min(1e-290).log().sum(), y)[0].to(x.dtype)
+
+
+class Square:
+    """Quadrature on the unit square: ``panels x panels`` times ``order x order`` Gauss-Legendre points.
+
+    Four panels are the cells of the checkerboard; densities with jumps between them are no obstacle.
+    """
+
+    def __init__(self, target: Target, order: int, panels: int = 4) -> None:
+        nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(order))
+        self.line = torch.cat([(i + 0.5 * (nodes + 1)) / panels for i in range(panels)])
+        weights = weights.repeat(panels) / (2 * panels)
+        self.points = torch.cartesian_prod(self.line, self.line)
+        self.weights = torch.outer(weights, weights).flatten()
+        self.log_mass = float(torch.log(self.integral(target.log_density(self.points).exp())))
+        self.log_p = target.log_density(self.points) - self.log_mass
+        self.p = self.log_p.exp()
+
+    def integral(self, values: Tensor) -> Tensor:
+        """Over the square."""
+        return (self.weights * values).sum()
+
+    def divergence(self, log_q: Tensor) -> float:
+        """``KL(p || q)``."""
+        return float(self.integral(torch.where(self.p > 0, self.p * (self.log_p - log_q), 0.0)))
+
+    @property
+    def entropy(self) -> float:
+        """Of the target, in nats."""
+        return -float(self.integral(torch.where(self.p > 0, self.p * self.log_p, 0.0)))
+
+
+def draws(target: Target, n: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Exact draws, strictly inside in their dtype."""
+    x = target.sample(n, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return target.domain.pull_inside(x)[0]
+
+
+def cell_masses(target: Target) -> Tensor:
+    """Exact probabilities ``(400,)`` of the cells of a 20 x 20 grid."""
+    square = Square(target, 8, panels=20)
+    return (square.weights * square.p).reshape(20, 8, 20, 8).sum((1, 3)).flatten()
+
+
+def total_variation(x: Tensor, cells: Tensor) -> float:
+    """Of the frequencies of ``x`` in these cells; what is outside is in none."""
+    index = (20 * x[((x >= 0) & (x <= 1)).all(-1)]).long().clamp(0, 19)
+    found = torch.bincount(20 * index[:, 0] + index[:, 1], minlength=400).double() / len(x)
+    return float(0.5 * ((found - cells).abs().sum() + 1 - found.sum()))

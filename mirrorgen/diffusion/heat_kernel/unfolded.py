@@ -1,0 +1,127 @@
+"""Draws of reflected Brownian motion with unbiased targets for its score, for domains whose reflections tile space."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mirrorgen.diffusion.heat_kernel.base import per_point, random_step
+from mirrorgen.diffusion.heat_kernel.ordered import is_ordered_simplex, sorted_motion
+from mirrorgen.errors import ConvergenceError, DomainError
+from mirrorgen.geometry.detached import detached_solve
+from mirrorgen.geometry.domains import Box, Domain, Euclidean, Halfspace, Orthant, Product
+from mirrorgen.geometry.validation import check_shape, should_check
+from mirrorgen.numerics import upcast
+
+__all__ = ["require_tiling", "unfolded_draw"]
+
+# Sets whose reflected path is an expression of torch, with the linear part of the folding as its derivative.
+_CLOSED_FORM = (Box, Euclidean, Halfspace, Orthant)
+_ANGLE = 1e-9
+_MOST_REFLECTIONS = 100_000
+
+
+def unfolded_draw(
+    domain: Domain, x_0: Tensor, sigma: Tensor | float, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """A draw of the motion reflected at the walls, and a target for its score that needs no series.
+
+    Where the reflections of a domain tile the space, folding ``y = x_0 + sigma z`` back into the domain is an isometry
+    on every tile, and ``x = fold(y)`` has the law of the reflected motion. With ``R`` the linear part of the folding at
+    ``y``, its derivative, the target is ``-R z / sigma``: the score of the one image that was drawn. Its mean given
+    ``x`` and ``x_0`` is the score of the kernel, ``E[-R z / sigma | x, x_0] = grad_x log p_sigma(x | x_0)``, its variance
+    is larger; where a kernel is cheap, its score is the better target.
+
+    Boxes, orthants, half-spaces, the whole space, ``ordered_simplex`` in any dimension (coordinates are folded, then
+    sorted) and products of domains are folded in closed form. Every other set with ``halfspaces`` is folded in its most
+    violated wall again and again, provided that its walls meet at angles ``pi / m``: the equilateral and the right
+    isosceles triangle, ``Simplex(3)``, prisms over them, the alcoves of other reflection groups.
+
+    Args:
+        domain: The set.
+        x_0: Starting points in the closure, ``(*batch, dim)``.
+        sigma: Deviation, one number or ``(*batch)``.
+        generator: Source of randomness on the device of ``x_0``.
+
+    Returns:
+        Points ``(*batch, dim)``, strictly inside in the dtype of ``x_0``, and targets ``(*batch, dim)`` along the affine
+        hull of the domain, both without derivatives in ``x_0`` unless the folding is in closed form.
+
+    Raises:
+        ShapeError: If shapes do not fit.
+        DomainError: If ``x_0`` is outside, ``sigma`` is not positive, or the domain's reflections do not tile the space.
+
+    Source: A. Lou, S. Ermon, "Reflected Diffusion Models", 2023, for the box; the latent image elsewhere is the
+    conditional target of P. Vincent, "A connection between score matching and denoising autoencoders", 2011.
+    """
+    check_shape(x_0, domain.dim, "x_0")
+    if should_check(x_0):
+        atol = 8 * torch.finfo(x_0.dtype).eps * (1 + float(x_0.abs().amax() if x_0.numel() else 0))
+        if not bool(domain.contains(x_0, atol=atol).all()):
+            raise DomainError(f"x_0: {domain.explain(x_0)}; a motion starts in the domain")
+    step = random_step(domain, x_0, sigma, generator=generator)
+    x, moved = _fold(domain, x_0, step)
+    return x, -moved / per_point(sigma, x_0).square()
+
+
+def _fold(domain: Domain, x_0: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """The end of the reflected path from ``x_0`` along ``step``, and ``R step``."""
+    if isinstance(domain, Product):
+        parts = zip(domain.blocks, domain.split(x_0), domain.split(step), strict=True)
+        ends, moved = zip(*(_fold(*part) for part in parts), strict=True)
+        return torch.cat(ends, -1), torch.cat(moved, -1)
+    ordered = is_ordered_simplex(domain)
+    if ordered or isinstance(domain, _CLOSED_FORM):
+        path = sorted_motion if ordered else domain.reflect
+        x, moved = torch.func.jvp(lambda v: path(x_0, v), (step,), (step,))
+        return domain.pull_inside(x)[0], moved
+    require_tiling(domain)
+    rows, level = (upcast(t.detach()) for t in domain.halfspaces())
+    along = domain.to_tangent(upcast(step))
+    joint = torch.cat([domain.to_chart(upcast(x_0)) + along, along], -1)
+    end, moved = detached_solve(lambda v: _fold_at_walls(v, rows, level), joint).chunk(2, -1)
+    x = domain.from_chart(end).to(x_0.dtype)
+    return domain.pull_inside(x)[0], domain.from_tangent(moved).to(x_0.dtype)
+
+
+def require_tiling(domain: Domain) -> None:
+    """Raise ``DomainError`` unless reflections in the walls of a polyhedron tile the space.
+
+    They do if every two walls are parallel or meet at an angle ``pi / m`` with an integer ``m >= 2`` (H. S. M. Coxeter,
+    "Discrete groups generated by reflections", 1934).
+    """
+    rows = upcast(domain.halfspaces()[0].detach())
+    cosine = -(rows @ rows.mT)
+    cosine.fill_diagonal_(0.0)
+    # The m whose angle is nearest; parallel walls, whose cosine is 1, have none.
+    m = torch.round(math.pi / torch.acos(cosine.clamp(-1.0, 1.0 - _ANGLE)))
+    bad = ((cosine - torch.cos(math.pi / m)).abs() > _ANGLE) & (cosine < 1 - _ANGLE)
+    if bool(bad.any()):
+        i, j = (int(v) for v in bad.nonzero()[0])
+        angle = math.degrees(math.acos(max(-1.0, float(cosine[i, j]))))
+        raise DomainError(
+            f"reflections of {domain!r} do not tile the space: walls {i} and {j} meet at {angle:.4g} degrees, which is not "
+            "180 / m, or one of them is redundant; remove redundant rows, or train with an implicit score matching loss"
+        )
+
+
+def _fold_at_walls(joint: Tensor, rows: Tensor, level: Tensor) -> Tensor:
+    """Reflect points, in the first half of the last axis, in the wall they are farthest beyond, until none is outside.
+
+    The vectors in the second half are reflected along. Every reflection brings the point nearer to all points of the
+    domain and through one mirror less of the tiling, so the number of them is finite, and what they lead to unique.
+    """
+    z, v = joint.chunk(2, -1)
+    tolerance = 1e-14 * (1 + level.abs().amax())
+    for _ in range(_MOST_REFLECTIONS):
+        excess, wall = (z @ rows.mT - level).max(-1, keepdim=True)
+        outside = excess > tolerance
+        if not bool(outside.any()):
+            return torch.cat([z, v], -1)
+        normal = rows[wall.squeeze(-1)]
+        z = z - torch.where(outside, 2 * excess, 0.0) * normal
+        v = v - torch.where(outside, 2 * (v * normal).sum(-1, keepdim=True), 0.0) * normal
+    left = float(excess.max())
+    raise ConvergenceError(
+        f"a path is not folded after {_MOST_REFLECTIONS} reflections ({left:.3g} outside); use a smaller sigma", left
+    )
