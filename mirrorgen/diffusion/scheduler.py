@@ -6,14 +6,15 @@ diffusers is imported when the class is first asked for; without it that raises 
 
     scheduler = ReflectedVEScheduler(low=-1.0, high=1.0)
     scheduler.set_timesteps(100)
-    sample = scheduler.init_noise_sigma * torch.randn(16, 3, 32, 32)
+    sample = torch.normal(0.0, scheduler.init_noise_sigma, (16, 3, 32, 32))
     for t in scheduler.timesteps:
         output = unet(scheduler.scale_model_input(sample, t), t).sample
         sample = scheduler.step(output, t, sample).prev_sample
 
-The output of the model is ``sigma * score``, which ``ReflectedDiffusion.scaled_score`` returns and which training
-finds in ``get_target``. No estimate of the clean image follows from it: Tweedie's formula does not hold for reflected
-noise, and near the walls minus the noise is no target.
+The model embeds timesteps from 0 to ``num_train_timesteps``, as ``UNet2DModel`` does by default. Its output is
+``sigma * score``, which ``ReflectedDiffusion.scaled_score`` returns and which training finds in ``get_target``. No
+estimate of the clean image follows from it: Tweedie's formula does not hold for reflected noise, and near the walls
+minus the noise is no target.
 """
 
 from collections.abc import Sequence
@@ -34,12 +35,12 @@ from mirrorgen.geometry.validation import validation
 if TYPE_CHECKING:
     ReflectedVEScheduler: Any
 
-__all__ = ["ReflectedVEScheduler"]
+__all__ = ["ReflectedVE", "ReflectedVEScheduler"]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
-class _Reflected:
+class ReflectedVE:
     """All that the scheduler does; ``_scheduler_class`` adds what diffusers contributes, the configuration.
 
     Pixels are points of a one-dimensional box, so that samples may have any shape.
@@ -170,7 +171,7 @@ def _scheduler_class() -> type:
     except ImportError as error:
         raise MissingExtraError.for_extra("diffusers", "images") from error
 
-    class ReflectedVEScheduler(_Reflected, SchedulerMixin, ConfigMixin):
+    class ReflectedVEScheduler(ReflectedVE, SchedulerMixin, ConfigMixin):
         """Reverse steps of reflected diffusion in a range of pixel values, for models of ``sigma * score``.
 
         Levels and steps are those of ``mirrorgen.diffusion``: ``GeometricSchedule``, ``sigma_grid``, and a
@@ -213,7 +214,7 @@ def _scheduler_class() -> type:
             sample: Tensor,
             generator: Generators = None,
             return_dict: bool = True,
-        ) -> SchedulerOutput | tuple[Tensor]:
+        ) -> "SchedulerOutput | tuple[Tensor]":
             """The sample at the next level, as ``SchedulerOutput`` with ``prev_sample`` or as a tuple.
 
             Args:
@@ -238,3 +239,7 @@ def __getattr__(name: str) -> object:
         # Pipelines that load their parts look for the base class in the module of the part.
         return next(base for base in _scheduler_class().__mro__ if base.__name__ == name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -381,3 +381,24 @@ def test_no_flux_refuses_bad_arguments(domain):
         domain.no_flux(x, torch.ones(4, domain.dim + 1), 0.1)
     assert domain.no_flux(x[0], v, 0.1).shape == v.shape
     assert domain.no_flux(x, v[0], torch.tensor(0.1)).shape == x.shape
+
+
+def test_log_volume_is_that_of_the_uniform_law(domain):
+    """The share of a box about the set that it fills, in the coordinates that densities refer to."""
+    if not domain.bounded:
+        with pytest.raises(DomainError, match="infinite"):
+            domain.log_volume()
+        return
+    center = domain.interior_point()
+    points = domain.to_chart(domain.sample_uniform(4000, generator=torch.Generator().manual_seed(0)).double())
+    low, high = points.amin(0), points.amax(0)
+    room = 0.2 * (high - low)
+    low, high = low - room, high + room
+    unit = torch.rand(200_000, domain.dual_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    tried = domain.from_chart(low + (high - low) * unit)
+    share = domain.contains(tried).double().mean()
+    estimate = share.log() + (high - low).log().sum() - domain.chart_log_volume
+    error = ((1 - share) / (share * len(unit))) ** 0.5
+    # A point outside the box of the draws and its margin would be missed: what there is of them is far below the error.
+    assert float((estimate - domain.log_volume()).abs()) < 4.5 * float(error) + 1e-3
+    assert domain.contains(center)

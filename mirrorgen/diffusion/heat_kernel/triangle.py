@@ -103,6 +103,7 @@ class RightIsoscelesHeatKernel(_TriangleHeatKernel):
     def _planar(self, p: Tensor, q: Tensor, sigma: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         # The normals of the legs and sqrt(2) times that of the long side add up to zero.
         leg = level[0] + level[1] + math.sqrt(2.0) * level[2]
+        p, q = _within(p, leg), _within(q, leg)
         images = torch.stack([q, leg - q.flip(-1)], -2)
         pairs = Pair.between(torch.zeros_like(leg), leg, p.unsqueeze(-2), images)
         log_k, slope = interval(pairs, sigma.unsqueeze(-1))
@@ -146,7 +147,7 @@ class EquilateralHeatKernel(_TriangleHeatKernel):
         half_period = math.sqrt(3.0) * height
         first, second = _turned(q, height, half_period)
         zero = torch.zeros_like(height)
-        along, slope = interval(Pair.between(zero, height, p[..., :1], first), sigma)
+        along, slope = interval(Pair.between(zero, height, _within(p[..., :1], height), first), sigma)
         gap = _centred(p[..., 1:] - second, 2 * half_period)
         side = torch.where(gap < 0, -1.0, 1.0).to(gap)
         across, slope_2 = interval(Pair.between(zero, half_period, side * gap, torch.zeros_like(gap)), sigma)
@@ -163,6 +164,11 @@ def _turned(q: Tensor, height: Tensor, half_period: Tensor) -> tuple[Tensor, Ten
     second = torch.stack([math.sin(t) * q[..., 0] + math.cos(t) * q[..., 1] for t in turns], -1)
     first = torch.cat([first, first + height], -1)
     return _centred(first, 2 * height).abs(), torch.cat([second, second + half_period], -1)
+
+
+def _within(t: Tensor, most: Tensor) -> Tensor:
+    """``t`` where rounding put it outside of ``[0, most]`` moved back, with the derivative of ``t`` everywhere."""
+    return t + (torch.clamp(t.detach(), torch.zeros_like(most), most) - t.detach())
 
 
 def _centred(t: Tensor, period: Tensor) -> Tensor:
