@@ -75,7 +75,8 @@ class CurvatureExpansion(ExactBuffers):
     def _sums(self, e: Tensor, w: Tensor, product: Tensor, s: Tensor) -> tuple[Tensor, ...]:
         """``1 + sum e^n R_n`` and its derivatives in ``s``, in ``a b`` and in ``w``."""
         n, k, j = self.powers
-        in_e, in_w, in_product = (_powers(v, int(top)) for v, top in ((e, self.order), (w, self.order), (product, 3 * self.order // 2)))
+        tops = (self.order, self.order, 3 * self.order // 2)
+        in_e, in_w, in_product = (_powers(v, top) for v, top in zip((e, w, product), tops, strict=True))
         decay = torch.exp(-s.unsqueeze(-1) * self.node)
         base = in_e[..., n] * in_w[..., k]
         waves = (base * in_product[..., j]) @ self.table
@@ -155,7 +156,7 @@ def _solve(dim: int, order: int) -> list[dict[tuple[int, int, int], float]]:
 def _residual(fields: list[np.ndarray], n: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Order ``n`` of the equations inside and at the wall, from ``F_0 .. F_n``."""
     one = fields[0]
-    bulk = sum(_bulk(fields[n - m], n - m, m, dim) for m in range(n + 1))
+    bulk = sum((_bulk(fields[n - m], n - m, m, dim) for m in range(n + 1)), 0 * one)
     wall = _wall(fields[n])
     for m, j, factor in ((1, 0, 0.5), (2, 1, -0.5)):
         if n >= m:

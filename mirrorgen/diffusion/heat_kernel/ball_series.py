@@ -17,12 +17,13 @@ __all__ = ["BallSeries", "chebyshev_values", "neumann_roots"]
 
 # Share of the density at its peak that the terms left out may have.
 _LEFT_OUT = 1e-15
+_DOUBLINGS = 3
 # Largest error of a table, as a share of the largest value of its function.
 _TABLE_ERROR = 1e-12
 
 
 class BallSeries(ExactBuffers):
-    """Kernel of the unit ball of ``R^d``, ``d >= 2``, as a function of ``r = |x|``, ``r_0 = |x_0|``, ``u = cos(x, x_0)``.
+    """Kernel of the unit ball of ``R^d``, ``d >= 2``, by ``r = |x|``, ``r_0 = |x_0|`` and their cosine ``u``.
 
     With ``nu = l + d/2 - 1``, ``a = a_lk`` the roots of ``l J_nu(a) = a J_(nu+1)(a)`` and ``G_l`` the Gegenbauer
     polynomial of degree ``l`` and index ``d/2 - 1``, scaled to ``G_l(1) = 1`` (``cos(l arccos u)`` for ``d = 2``)::
@@ -33,7 +34,8 @@ class BallSeries(ExactBuffers):
     where ``m_l`` counts the spherical harmonics of degree ``l``. PyTorch has no Bessel functions of general order.
     ``R_lk`` is ``r^(l mod 2)`` times an entire function of ``r^2``, whose Chebyshev coefficients in ``2 r^2 - 1`` are
     tabulated; ``G_l`` is a combination of Chebyshev polynomials with weights that are not negative. One evaluation is a
-    few matrix products. What is left out is 1e-15 of the peak of the density.
+    few matrix products. What is left out is 1e-15 of the peak of the density. Terms are in the order of their roots:
+    twice the deviation needs a quarter of them, and ``cuts`` holds how much each doubling leaves.
 
     Args:
         dim: ``d``, at least 2.
@@ -58,36 +60,40 @@ class BallSeries(ExactBuffers):
     def __init__(self, dim: int, least_sigma: float) -> None:
         super().__init__()
         self.dim, self.least_sigma = dim, least_sigma
-        for name, value in _tables(dim, least_sigma).items():
+        tables, self.cuts = _tables(dim, least_sigma)
+        for name, value in tables.items():
             self.register_buffer(name, torch.from_numpy(value).clone(), persistent=False)
         self.uniform = dim / _sphere_area(dim)
 
-    def forward(self, r: Tensor, r_0: Tensor, u: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, r: Tensor, r_0: Tensor, u: Tensor, sigma: Tensor, doublings: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Density, its derivative in ``r`` and its derivative in ``u``, each ``(*batch)``.
 
         Args:
             r: Distances from the centre, float64 ``(*batch)``.
             r_0: The same of the starting points.
             u: Cosines of the angles between them.
-            sigma: Deviations, at least ``least_sigma``; ``(*batch)`` or one number.
+            sigma: Deviations, at least ``least_sigma 2^doublings``; ``(*batch)`` or one number.
+            doublings: Which cut of the terms to take, an index of ``cuts``.
         """
-        waves, odd = self._waves(r), self._odd(r)
-        plain = waves @ self.radial
-        slope = 4 * r.unsqueeze(-1) * odd * (waves @ self.radial_slope) + self.parity * plain
-        decay = self.weight * torch.exp(self.rate * sigma.square().unsqueeze(-1))
-        decay = decay * self._odd(r_0) * (self._waves(r_0) @ self.radial)
-        angles = chebyshev_values(u, self.zonal.shape[0])
-        zonal, zonal_slope = (angles @ self.zonal)[..., self.degree], (angles @ self.zonal_slope)[..., self.degree]
-        terms = decay * odd * plain
-        density = self.uniform + (terms * zonal).sum(-1)
-        return density, (decay * slope * zonal).sum(-1), (terms * zonal_slope).sum(-1)
-
-    def _waves(self, r: Tensor) -> Tensor:
-        return chebyshev_values(2 * r.square() - 1, self.radial.shape[0])
-
-    def _odd(self, r: Tensor) -> Tensor:
-        """``r^(l mod 2)`` for every term."""
-        return 1 + self.parity * (r - 1).unsqueeze(-1)
+        terms, rows, degrees = self.cuts[doublings]
+        parity, degree = self.parity[:terms], self.degree[:terms]
+        table, table_slope = self.radial[:rows, :terms], self.radial_slope[:rows, :terms]
+        waves, waves_0 = (chebyshev_values(2 * v.square() - 1, rows) for v in (r, r_0))
+        # r^(l mod 2)
+        odd, odd_0 = (1 + parity * (v - 1).unsqueeze(-1) for v in (r, r_0))
+        plain = waves @ table
+        slope = 4 * r.unsqueeze(-1) * odd * (waves @ table_slope) + parity * plain
+        decay = self.weight[:terms] * torch.exp(self.rate[:terms] * sigma.square().unsqueeze(-1))
+        decay = decay * odd_0 * (waves_0 @ table)
+        angles = chebyshev_values(u, degrees)
+        zonal, zonal_slope = (
+            (angles @ part[:degrees, :degrees])[..., degree] for part in (self.zonal, self.zonal_slope)
+        )
+        product = decay * odd * plain
+        density = self.uniform + (product * zonal).sum(-1)
+        return density, (decay * slope * zonal).sum(-1), (product * zonal_slope).sum(-1)
 
 
 def chebyshev_values(t: Tensor, count: int) -> Tensor:
@@ -130,8 +136,8 @@ def _sphere_area(dim: int) -> float:
 
 
 @functools.lru_cache(maxsize=16)
-def _tables(dim: int, least_sigma: float) -> dict[str, np.ndarray]:
-    """Everything that ``BallSeries`` keeps, one column per term."""
+def _tables(dim: int, least_sigma: float) -> tuple[dict[str, np.ndarray], list[tuple[int, int, int]]]:
+    """What ``BallSeries`` keeps, one column per term, and numbers of terms, coefficients and degrees of the cuts."""
     # The tail of the sum over frequencies, whose density grows as a^(d-1), relative to the whole.
     largest = math.sqrt(2 * scipy.special.gammainccinv(0.5 * dim, _LEFT_OUT)) / least_sigma
     families: list[np.ndarray] = []
@@ -139,9 +145,13 @@ def _tables(dim: int, least_sigma: float) -> dict[str, np.ndarray]:
         families.append(neumann_roots(dim, len(families), largest))
     degree = np.repeat(np.arange(len(families)), [len(family) for family in families])
     roots = np.concatenate(families)
+    order = np.argsort(roots)
+    degree, roots = degree[order], roots[order]
     radial = _radial_table(dim, degree, roots)
-    zonal = _zonal_table(dim, len(families))
-    return {
+    zonal = _zonal_table(dim, int(degree.max()) + 1)
+    counts = [int(np.searchsorted(roots, largest / 2**i, "right")) for i in range(_DOUBLINGS + 1)]
+    cuts = [(n, _coefficients(largest / 2**i), int(degree[:n].max()) + 1) for i, n in enumerate(counts)]
+    tables = {
         "rate": -0.5 * roots**2,
         "weight": _harmonics(dim, degree) / _sphere_area(dim),
         "degree": degree,
@@ -151,6 +161,7 @@ def _tables(dim: int, least_sigma: float) -> dict[str, np.ndarray]:
         "zonal": zonal,
         "zonal_slope": _chebyshev_slope(zonal),
     }
+    return tables, cuts
 
 
 def _harmonics(dim: int, degree: np.ndarray) -> np.ndarray:
@@ -167,11 +178,17 @@ def _radial_values(dim: int, degree: np.ndarray, roots: np.ndarray, r: np.ndarra
     return r ** (1 - 0.5 * dim - degree % 2) * scipy.special.jv(order, roots * r) / norm
 
 
+def _coefficients(largest: float) -> int:
+    """Number of Chebyshev coefficients for functions with frequencies up to ``largest``.
+
+    Half the degree in ``r``: the frequency, the width of the turning region, and what the decay to rounding takes.
+    """
+    return math.ceil(0.5 * largest + 3 * largest ** (1 / 3) + 12)
+
+
 def _radial_table(dim: int, degree: np.ndarray, roots: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients in ``2 r^2 - 1`` of the functions of ``_radial_values``, checked between the nodes."""
-    largest = roots.max()
-    # Degree in r: the frequency, the width of the turning region, and what the decay to rounding takes.
-    count = math.ceil(0.5 * largest + 3 * largest ** (1 / 3) + 12)
+    count = _coefficients(roots.max())
     angle = math.pi * (np.arange(count) + 0.5) / count
     values = _radial_values(dim, degree, roots, np.cos(0.5 * angle))
     table = scipy.fft.dct(values, axis=0) / count

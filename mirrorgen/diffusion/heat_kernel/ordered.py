@@ -116,7 +116,7 @@ class OrderedSimplexHeatKernel(HeatKernel):
         return log_prob.to(x.dtype), torch.stack(score, -1).to(x.dtype)
 
     def _layers(self, log_k: Tensor) -> list[Tensor]:
-        """For every ``i`` the log-permanents of the first ``i`` rows and each set of ``i`` columns, ``(*batch, C(d, i))``."""
+        """Log-permanents of the first ``i`` rows and every ``i`` columns, ``(*batch, C(d, i))``, for all ``i``."""
         layers = [torch.zeros_like(log_k[..., 0, :1])]
         for i in range(self.domain.dim):
             terms = layers[-1][..., self._table("rest", i)] + log_k[..., i, :][..., self._table("column", i)]

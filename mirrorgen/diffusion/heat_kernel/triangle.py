@@ -61,8 +61,8 @@ class _TriangleHeatKernel(HeatKernel):
         rows, level = (upcast(t.detach())[self.walls] for t in self.domain.halfspaces())
         frame = torch.tensor(self._frame, dtype=rows.dtype, device=rows.device)
         turn, origin = frame @ rows, frame @ level
-        points = (origin - self.domain.to_chart(upcast(v)) @ turn.mT for v in (x, x_0))
-        log_prob, score = self._planar(*points, upcast(sigma), level)
+        p, q = (origin - self.domain.to_chart(upcast(v)) @ turn.mT for v in (x, x_0))
+        log_prob, score = self._planar(p, q, upcast(sigma), level)
         score = self.domain.from_tangent(-score @ turn)
         return (log_prob + self.domain.chart_log_volume).to(x.dtype), score.to(x.dtype)
 
@@ -118,9 +118,9 @@ class EquilateralHeatKernel(_TriangleHeatKernel):
     With one corner at the origin and the first axis along the height ``H`` through it, reflections in the walls
     generate the turns by 120 degrees about the corner, the mirror image ``p_1 -> -p_1`` and shifts by a hexagonal
     lattice, which is the rectangular one with periods ``2 H`` and ``2 sqrt(3) H`` and the same moved by half of
-    both. The sum over all images is a sum of six products::
+    both. The sum over all images is a sum of six products, over three turns ``T`` and ``j = 0, 1``::
 
-        p(x | x_0) = sum_(three turns T) sum_(j = 0, 1) k(p_1 | fold(c_1)) theta(p_2 - c_2),   c = T q + j (H, sqrt(3) H)
+        p(x | x_0) = sum_(T, j) k(p_1 | fold(c_1)) theta(p_2 - c_2),    c = T q + j (H, sqrt(3) H)
 
     with the kernel ``k`` of the interval of length ``H`` and the normal density ``theta`` wrapped with period
     ``2 sqrt(3) H``, half the kernel of an interval of half that length started at its end. No lattice sum is truncated:

@@ -1,6 +1,7 @@
 """Draws of reflected Brownian motion with unbiased targets for its score, for domains whose reflections tile space."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +28,10 @@ def unfolded_draw(
     """A draw of the motion reflected at the walls, and a target for its score that needs no series.
 
     Where the reflections of a domain tile the space, folding ``y = x_0 + sigma z`` back into the domain is an isometry
-    on every tile, and ``x = fold(y)`` has the law of the reflected motion. With ``R`` the linear part of the folding at
-    ``y``, its derivative, the target is ``-R z / sigma``: the score of the one image that was drawn. Its mean given
-    ``x`` and ``x_0`` is the score of the kernel, ``E[-R z / sigma | x, x_0] = grad_x log p_sigma(x | x_0)``, its variance
-    is larger; where a kernel is cheap, its score is the better target.
+    on every tile, and ``x = fold(y)`` has the law of the reflected motion. With ``R`` the derivative of the folding at
+    ``y``, the target is ``-R z / sigma``, the score of the image that was drawn. Its mean given ``x`` and ``x_0`` is
+    that of the kernel, ``E[-R z / sigma | x, x_0] = grad_x log p_sigma(x | x_0)``; its variance is larger, and where a
+    kernel is cheap, its score is the better target.
 
     Boxes, orthants, half-spaces, the whole space, ``ordered_simplex`` in any dimension (coordinates are folded, then
     sorted) and products of domains are folded in closed form. Every other set with ``halfspaces`` is folded in its most
@@ -44,12 +45,12 @@ def unfolded_draw(
         generator: Source of randomness on the device of ``x_0``.
 
     Returns:
-        Points ``(*batch, dim)``, strictly inside in the dtype of ``x_0``, and targets ``(*batch, dim)`` along the affine
-        hull of the domain, both without derivatives in ``x_0`` unless the folding is in closed form.
+        Points ``(*batch, dim)``, strictly inside in the dtype of ``x_0``, and targets ``(*batch, dim)`` along the
+        affine hull of the domain.
 
     Raises:
         ShapeError: If shapes do not fit.
-        DomainError: If ``x_0`` is outside, ``sigma`` is not positive, or the domain's reflections do not tile the space.
+        DomainError: If ``x_0`` is outside, ``sigma`` not positive, or reflections of the domain do not tile the space.
 
     Source: A. Lou, S. Ermon, "Reflected Diffusion Models", 2023, for the box; the latent image elsewhere is the
     conditional target of P. Vincent, "A connection between score matching and denoising autoencoders", 2011.
@@ -68,20 +69,21 @@ def _fold(domain: Domain, x_0: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """The end of the reflected path from ``x_0`` along ``step``, and ``R step``."""
     if isinstance(domain, Product):
         parts = zip(domain.blocks, domain.split(x_0), domain.split(step), strict=True)
-        ends, moved = zip(*(_fold(*part) for part in parts), strict=True)
-        return torch.cat(ends, -1), torch.cat(moved, -1)
+        ends, turned = zip(*(_fold(*part) for part in parts), strict=True)
+        return torch.cat(ends, -1), torch.cat(turned, -1)
     ordered = is_ordered_simplex(domain)
     if ordered or isinstance(domain, _CLOSED_FORM):
         path = sorted_motion if ordered else domain.reflect
-        x, moved = torch.func.jvp(lambda v: path(x_0, v), (step,), (step,))
-        return domain.pull_inside(x)[0], moved
+        # The folding is linear on a tile: its derivative along the step is the turned step.
+        result: Any = torch.func.jvp(lambda v: path(x_0, v), (step,), (step,))
+        return domain.pull_inside(result[0])[0], result[1]
     require_tiling(domain)
     rows, level = (upcast(t.detach()) for t in domain.halfspaces())
     along = domain.to_tangent(upcast(step))
     joint = torch.cat([domain.to_chart(upcast(x_0)) + along, along], -1)
     end, moved = detached_solve(lambda v: _fold_at_walls(v, rows, level), joint).chunk(2, -1)
-    x = domain.from_chart(end).to(x_0.dtype)
-    return domain.pull_inside(x)[0], domain.from_tangent(moved).to(x_0.dtype)
+    x = domain.pull_inside(domain.from_chart(end).to(x_0.dtype))[0]
+    return x, domain.from_tangent(moved).to(x_0.dtype)
 
 
 def require_tiling(domain: Domain) -> None:
@@ -100,8 +102,8 @@ def require_tiling(domain: Domain) -> None:
         i, j = (int(v) for v in bad.nonzero()[0])
         angle = math.degrees(math.acos(max(-1.0, float(cosine[i, j]))))
         raise DomainError(
-            f"reflections of {domain!r} do not tile the space: walls {i} and {j} meet at {angle:.4g} degrees, which is not "
-            "180 / m, or one of them is redundant; remove redundant rows, or train with an implicit score matching loss"
+            f"reflections of {domain!r} do not tile the space: walls {i} and {j} meet at {angle:.4g} degrees, which is "
+            "not 180 / m, or one is redundant; remove redundant rows, or train with an implicit score matching loss"
         )
 
 

@@ -1,0 +1,336 @@
+"""The Neumann heat kernel of a ball against many digits, quadrature, its two forms against each other, and draws."""
+
+import math
+from functools import cache
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from mirrorgen import domains as D
+from mirrorgen.diffusion.heat_kernel.ball import BallHeatKernel
+from mirrorgen.diffusion.heat_kernel.ball_curvature import CurvatureExpansion, _solve
+from mirrorgen.diffusion.heat_kernel.ball_series import BallSeries, neumann_roots
+from mirrorgen.diffusion.heat_kernel.box import BoxHeatKernel
+from mirrorgen.errors import DomainError
+
+F32, F64 = torch.float32, torch.float64
+DIMS = [2, 3, 6, 10]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@cache
+def kernel(dim):
+    return BallHeatKernel(D.Ball(dim))
+
+
+def polar(dim, r, u):
+    """The point at distance ``r`` whose angle with the first axis has cosine ``u``."""
+    x = torch.zeros(*r.shape, dim, dtype=F64)
+    x[..., 0], x[..., 1] = r * u, r * (1 - u**2).clamp_min(0).sqrt()
+    return x
+
+
+def drawn_pairs(dim, n, sigma, seed=0):
+    """Starts within 5 sigma of the wall (or anywhere), one per 100 on it, and draws from there."""
+    domain, g = D.Ball(dim), generator(seed)
+    x_0 = domain.sample_uniform(n, generator=g, dtype=F64)
+    depth = min(1.0, 5 * sigma) * torch.rand(n, 1, generator=g, dtype=F64)
+    depth = torch.where(torch.arange(n).unsqueeze(-1) % 100 == 0, 0.0, depth)
+    x_0 = x_0 / x_0.norm(dim=-1, keepdim=True) * (1 - depth)
+    x = domain.reflect(0.999999 * x_0, sigma * torch.randn(n, dim, generator=g, dtype=F64))
+    x[1::100] /= x[1::100].norm(dim=-1, keepdim=True)
+    return x, x_0
+
+
+def energy(x, x_0, sigma):
+    return (x - x_0).square().sum(-1) / (2 * sigma**2)
+
+
+def quadrature(dim, r_0, sigma, n=70):
+    """Nodes and weights for functions of ``r`` and the angle, dense within 9 sigma of a start on the first axis."""
+    node, weight = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(n))
+    low, high = max(0.0, r_0 - 9 * sigma), min(1.0, r_0 + 9 * sigma)
+    widest = min(math.pi, 9 * sigma / max(low, 1e-9) * math.pi / 2) if r_0 > 9 * sigma else math.pi
+    r, t = low + (high - low) * (node + 1) / 2, widest * (node + 1) / 2
+    # Area of the sphere of dimension dim - 2, the points at one angle.
+    area = 2 * math.pi ** ((dim - 1) / 2) / math.gamma((dim - 1) / 2)
+    w = area * torch.outer(r ** (dim - 1) * weight * (high - low) / 2, t.sin() ** (dim - 2) * weight * widest / 2)
+    return polar(dim, r.unsqueeze(-1).expand(n, n), t.cos().expand(n, n)).flatten(0, 1), w.flatten()
+
+
+# ---- the series
+
+
+@pytest.mark.parametrize(("dim", "degree"), [(2, 0), (2, 7), (3, 0), (3, 1), (3, 30), (6, 2), (10, 0), (10, 40)])
+def test_roots(dim, degree):
+    """All of them, by the zeros of the Bessel function between which there is exactly one, each to rounding."""
+    roots = neumann_roots(dim, degree, 120.0)
+    order = mpmath.mpf(degree) + mpmath.mpf(dim) / 2 - 1
+    with mpmath.workdps(40):
+        for a in roots[[0, len(roots) // 2, -1]]:
+            f = lambda t: (1 - mpmath.mpf(dim) / 2) * mpmath.besselj(order, t) + t * mpmath.besselj(order, t, 1)  # noqa: E731
+            assert abs(mpmath.findroot(f, a) - a) < 1e-13 * a
+    grid = np.linspace(0.01, 120.0, 200_001)
+    slope = (1 - dim / 2) * scipy.special.jv(float(order), grid) + grid * scipy.special.jvp(float(order), grid)
+    relevant = slope[grid > math.sqrt(degree * (degree + dim - 2))]
+    assert len(roots) == int((np.sign(relevant[1:]) * np.sign(relevant[:-1]) < 0).sum())
+    if (dim, degree) == (3, 1):
+        # Published zeros of the derivative of the spherical Bessel function j_1.
+        assert np.allclose(roots[:3], [2.08157598, 5.94036999, 9.20584014], atol=1e-8)
+
+
+def in_digits(dim, r, r_0, u, sigma, digits):
+    """The density of the unit ball by the series on the methods page, ``mpmath`` throughout."""
+    with mpmath.workdps(digits + 15):
+        r, r_0, u, sigma = (mpmath.mpf(float(v)) for v in (r, r_0, u, sigma))
+        half = mpmath.mpf(dim) / 2
+        area = 2 * mpmath.pi**half / mpmath.gamma(half)
+        largest = math.sqrt(2 * math.log(10) * digits) / float(sigma)
+        total, degree = dim / area, 0
+        while len(roots := neumann_roots(dim, degree, largest)) or degree == 0:
+            order = degree + half - 1
+            if dim == 2:
+                zonal = mpmath.cos(degree * mpmath.acos(u)) / (mpmath.pi if degree else 2 * mpmath.pi)
+            else:
+                zonal = (2 * degree + dim - 2) / ((dim - 2) * area) * mpmath.gegenbauer(degree, half - 1, u)
+            for a in roots:
+                a = mpmath.findroot(lambda t: degree * mpmath.besselj(order, t) - t * mpmath.besselj(order + 1, t), a)  # noqa: B023
+                parts = [v ** (1 - half) * mpmath.besselj(order, a * v) / mpmath.besselj(order, a) for v in (r, r_0)]
+                norm = 1 - degree * (degree + dim - 2) / a**2
+                total += 2 * mpmath.exp(-((a * sigma) ** 2) / 2) / norm * parts[0] * parts[1] * zonal
+            degree += 1
+        return mpmath.log(total)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_series_in_many_digits(dim):
+    for r, r_0, u, sigma in ((1.0, 1.0, 0.9, 0.4), (0.3, 0.95, -0.2, 0.4), (0.7, 0.1, 0.5, 0.8), (1.0, 1.0, -1.0, 0.8)):
+        x, x_0 = polar(dim, torch.tensor(r), torch.tensor(u)), polar(dim, torch.tensor(r_0), torch.tensor(1.0))
+        found = float(kernel(dim).log_prob(x, x_0, sigma))
+        bound = 2e-13 * math.exp(float(energy(x, x_0, sigma))) + 1e-14
+        assert abs(found - in_digits(dim, x.norm(), x_0.norm(), x[0] / x.norm(), sigma, 24)) < bound
+
+
+def test_far_pairs():
+    """Beyond what rounding leaves of the series: the exponent, and the factor that walls add, up to 2."""
+    for r, r_0, u in ((1.0, 1.0, -1.0), (0.8, 0.9, -0.9), (1.0, 1.0, -0.3), (1.0, 0.6, -0.8)):
+        x, x_0 = (polar(3, torch.tensor(a), torch.tensor(b)) for a, b in ((r, u), (r_0, 1.0)))
+        assert energy(x, x_0, 0.2) > 25
+        found = float(kernel(3).log_prob(x, x_0, 0.2))
+        exact = float(in_digits(3, x.norm(), x_0.norm(), x[0] / x.norm(), 0.2, 30))
+        assert abs(found - exact) < 0.15
+
+
+# ---- small deviations
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_first_order_of_the_curvature(dim):
+    (terms,) = _solve(dim, 1)
+    c = dim - 1
+    formula = {(0, 0, 0): c, (0, 1, 0): c, (0, 0, 2): -c / 2, (1, 0, 2): 0.5, (1, 1, 0): -1.0}
+    for key, value in terms.items():
+        assert abs(value - formula.get(key, 0.0)) < 1e-12
+
+
+def between_forms(dim, order, sigma, widen=1.0):
+    """Errors of the expansion, in the log-density and in sigma times the score, against the series; and energies."""
+    x, x_0 = drawn_pairs(dim, 3000, widen * sigma)
+    r, r_0 = x.norm(dim=-1), x_0.norm(dim=-1)
+    chord = (x / r.unsqueeze(-1) - x_0 / r_0.unsqueeze(-1)).square().sum(-1)
+    u, s = 1 - chord / 2, torch.tensor(sigma, dtype=F64)
+    near, *slopes = expansion(dim, order)(r, r_0, u, chord / sigma**2, s)
+    density, *exact = series(dim)(r, r_0, u, s)
+    free = -energy(x, x_0, sigma) - dim * math.log(sigma * math.sqrt(2 * math.pi))
+    in_r = slopes[0] - (r - r_0 * u) / sigma**2 - exact[0] / density
+    in_u = slopes[1] + r * r_0 / sigma**2 - exact[1] / density
+    score = sigma * (in_r.square() + (in_u / r).square() * (1 - u**2).clamp_min(0)).sqrt()
+    return (free + near - density.clamp_min(1e-300).log()).abs(), score, energy(x, x_0, sigma)
+
+
+@cache
+def expansion(dim, order):
+    return CurvatureExpansion(dim, order)
+
+
+@cache
+def series(dim):
+    return kernel(dim).series
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_the_two_forms_agree(dim):
+    """At 0.07, where one takes over from the other: the error that the class states."""
+    assert series(dim).least_sigma == 0.07
+    error, score, distance = between_forms(dim, 6, 0.07)
+    assert error.mean() < 1e-6
+    assert error[distance < 15].max() < 6e-5
+    assert score.mean() < 5e-6
+    assert score[distance < 15].max() < 2e-4
+    error, _, distance = between_forms(dim, 6, 0.07, widen=1.6)
+    assert error[distance < 25].max() < 5e-3
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_orders_of_the_expansion(dim):
+    """Leaving out order n + 1 costs sigma^(n + 1)."""
+    for order in (1, 2, 3):
+        errors = [between_forms(dim, order, sigma)[0].square().mean().sqrt() for sigma in (0.1, 0.07)]
+        slope = math.log(float(errors[0] / errors[1])) / math.log(0.1 / 0.07)
+        assert abs(slope - order - 1) < 0.4
+
+
+# ---- properties
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_mass(dim):
+    for sigma in (0.01, 0.03, 0.0699, 0.0701, 0.2, 0.6, 2.0):
+        for r_0 in (0.0, 0.5, 0.97, 1.0):
+            z, weight = quadrature(dim, r_0, sigma)
+            start = torch.zeros(dim, dtype=F64)
+            start[0] = r_0
+            log_prob = kernel(dim).log_prob(z, start, sigma)
+            assert abs(float(weight @ log_prob.exp()) - 1) < 1e-5
+
+
+def test_semigroup():
+    node, weight = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(90))
+    angle = torch.arange(180, dtype=F64) * (2 * math.pi / 180)
+    r = (node + 1) / 2
+    z = torch.stack([torch.outer(r, angle.cos()), torch.outer(r, angle.sin())], -1).flatten(0, 1)
+    w = (r * weight / 2 * (2 * math.pi / 180)).repeat_interleave(180)
+    x, y = torch.tensor([0.98, 0.0], dtype=F64), torch.tensor([0.8, 0.25], dtype=F64)
+    for first, second, tolerance in ((0.2, 0.3, 1e-11), (0.08, 0.09, 1e-9), (0.068, 0.069, 1e-5)):
+        chained = w @ torch.exp(kernel(2).log_prob(z, x, first) + kernel(2).log_prob(z, y, second))
+        assert abs(float(chained.log() - kernel(2).log_prob(y, x, math.hypot(first, second)))) < tolerance
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_score_symmetry_and_bounds(dim):
+    for sigma in (0.003, 0.03, 0.08, 0.3, 1.0, 3.0):
+        x, x_0 = drawn_pairs(dim, 300, sigma)
+        far, _ = drawn_pairs(dim, 300, sigma, seed=1)
+        for end in (x, far):
+            end.requires_grad_()
+            log_prob, score = kernel(dim).log_prob_and_score(end, x_0, sigma)
+            (slope,) = torch.autograd.grad(log_prob.sum(), end)
+            scaled = sigma * (score - slope).norm(dim=-1) / (1 + sigma * slope.norm(dim=-1))
+            assert scaled.max() < 1e-8
+            end = end.detach()
+            # Between the pair and its mirror image rounding differs, by 1e-13 of the peak.
+            bound = 1e-12 * torch.exp(energy(end, x_0, sigma).clamp_max(25.0)) + 1e-11
+            assert ((kernel(dim).log_prob(x_0, end, sigma) - log_prob).abs() < bound).all()
+            # A convex wall never lowers the density below that of free motion (I. Chavel, 1986).
+            free = -energy(end, x_0, sigma) - dim * math.log(sigma * math.sqrt(2 * math.pi))
+            assert (log_prob - free > -bound).all()
+        wall = torch.arange(300) % 100 == 1
+        normal = (kernel(dim).score(x, x_0, sigma) * x).sum(-1)[wall] * sigma
+        assert normal.abs().max() < (1e-4 if sigma < 0.07 else 1e-8)
+    assert (log_prob - math.log(math.gamma(dim / 2 + 1) / math.pi ** (dim / 2))).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_centre(dim):
+    """Polar coordinates have no direction there; values and slopes have limits."""
+    zero = torch.zeros(2, dim, dtype=F64)
+    x_0 = torch.zeros(2, dim, dtype=F64)
+    x_0[1, -1] = 0.4
+    for sigma in (0.05, 0.2, 0.7):
+        x = zero.clone().requires_grad_()
+        log_prob, score = kernel(dim).log_prob_and_score(x, x_0, sigma)
+        (slope,) = torch.autograd.grad(log_prob.sum(), x)
+        step = torch.full((2, dim), 1e-3 * sigma, dtype=F64)
+        around = [kernel(dim).log_prob_and_score(zero + sign * step, x_0, sigma) for sign in (1, -1)]
+        mean, mean_score = (0.5 * (a + b) for a, b in zip(*around, strict=True))
+        assert (log_prob - mean).abs().max() < 1e-4
+        assert (sigma * (score - mean_score)).abs().max() < 1e-4
+        assert (sigma * (score - slope)).abs().max() < 1e-7
+        assert (sigma * score[0]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dim", [2, 3, 6])
+def test_moments_of_fine_reflected_paths(dim):
+    domain = D.Ball(dim)
+    for i, (r_0, sigma) in enumerate(((0.9, 0.5), (0.3, 0.8))):
+        start = torch.zeros(dim, dtype=F64)
+        start[0] = r_0
+        x = start.expand(20_000, -1)
+        for _ in range(150):
+            x = domain.reflect(x, sigma / math.sqrt(150) * torch.randn(x.shape, generator=generator(i), dtype=F64))
+            i += 10
+        z, weight = quadrature(dim, r_0, sigma)
+        density = weight * kernel(dim).log_prob(z, start, sigma).exp()
+        drawn = BallHeatKernel(domain, max_steps=150).sample(start.expand(20_000, -1), sigma, generator=generator(i))
+        for draws in (x, drawn):
+            features = lambda p: torch.stack([p.norm(dim=-1), p[..., 0], p[..., 0].square()], -1)  # noqa: E731
+            found = features(draws)
+            error = found.mean(0) - density @ features(z)
+            assert (error.abs() / (found.std(0) / math.sqrt(len(x)))).max() < 3
+
+
+def test_interval_position_and_size():
+    x_0, x = (D.Ball(1).sample_uniform(50, generator=generator(i), dtype=F64) for i in (0, 1))
+    line, box = kernel(1), BoxHeatKernel(D.Box(-1.0, 1.0))
+    for sigma in (0.01, 0.5, 3.0):
+        assert all(
+            torch.allclose(a, b, rtol=1e-13, atol=1e-13)
+            for a, b in zip(line.log_prob_and_score(x, x_0, sigma), box.log_prob_and_score(x, x_0, sigma), strict=True)
+        )
+    x, x_0 = drawn_pairs(3, 50, 0.3)
+    domain = D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5])
+    moved = BallHeatKernel(domain).log_prob_and_score(domain.center + 2.5 * x, domain.center + 2.5 * x_0, 0.75)
+    log_prob, score = kernel(3).log_prob_and_score(x, x_0, 0.3)
+    assert (moved[0] + 3 * math.log(2.5) - log_prob).abs().max() < 1e-9
+    assert (2.5 * moved[1] - score).abs().max() < 1e-8
+    assert kernel(3).log_prob(torch.tensor([1.1, 0.0, 0.0], dtype=F64), x_0[0], 0.3) == -torch.inf
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_single_precision_and_batches(dim):
+    domain = D.Ball(dim, radius=2.0)
+    x_0 = domain.sample_uniform(600, generator=generator()).reshape(3, 200, dim)
+    sigma = torch.logspace(-2, 0.5, 600).reshape(3, 200)
+    single = BallHeatKernel(domain).float()
+    x = single.sample(x_0, sigma, generator=generator(1))
+    assert x.dtype == F32
+    assert domain.contains(x).all()
+    log_prob, score = single.log_prob_and_score(x, x_0, sigma)
+    assert log_prob.shape == (3, 200)
+    exact, slope = BallHeatKernel(domain).log_prob_and_score(x.double(), x_0.double(), sigma.double())
+    assert (log_prob - exact).abs().max() < 2e-6
+    assert (sigma.unsqueeze(-1) * (score - slope)).abs().max() < 2e-6
+    one = single.log_prob_and_score(x[1, 3], x_0[1, 3], float(sigma[1, 3]))
+    assert torch.allclose(one[0], log_prob[1, 3], atol=1e-6)
+    assert torch.allclose(one[1], score[1, 3], rtol=1e-5)
+    assert single.log_prob(x[:0], x_0[:0], 0.1).shape == (0, 200)
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_transforms(dim):
+    """There values cannot be read, and every pair goes through both forms."""
+    x, x_0 = drawn_pairs(dim, 8, 0.1)
+    spread = torch.tensor([0.01, 0.05, 0.069, 0.071, 0.13, 0.3, 0.6, 2.0], dtype=F64)
+    expected = kernel(dim).log_prob_and_score(x, x_0, spread)
+    compiled = torch.compile(kernel(dim).log_prob_and_score, fullgraph=True, backend="eager")
+    for transformed in (torch.func.vmap(kernel(dim).log_prob_and_score), compiled):
+        for value, reference in zip(transformed(x, x_0, spread), expected, strict=True):
+            assert torch.allclose(value, reference, rtol=1e-8, atol=1e-8)
+    v = torch.ones_like(x)
+    _, along = torch.func.jvp(lambda p: kernel(dim).log_prob(p, x_0, spread), (x,), (v,))
+    assert torch.allclose(along, expected[1].sum(-1), rtol=1e-8, atol=1e-8)
+
+
+def test_bad_arguments():
+    with pytest.raises(DomainError, match="Ball"):
+        BallHeatKernel(D.Box(0.0, 1.0, dim=2))
+    with pytest.raises(DomainError, match="max_steps"):
+        BallHeatKernel(D.Ball(2), max_steps=0)
+    with pytest.raises(DomainError, match="starts in the domain"):
+        kernel(2).log_prob(torch.zeros(2), torch.ones(2), 0.1)
