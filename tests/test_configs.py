@@ -20,7 +20,7 @@ each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent
 def test_there_are_configurations() -> None:
     assert {p.stem for p in CONFIGS} >= {"digits", "digits_simplex", "polytope10", "ball6", "toy2d", "simplex"}
     names = {p.stem for p in CONFIGS if p.parent.name == "diffusion"}
-    assert names >= {"box2d", "checkerboard", "digits"}
+    assert names == {"box2d", "checkerboard", "digits", "patches", "simplex", "ball6", "polytope10"}
     assert {p.stem for p in OVERLAYS} == {"smoke", "gpu", "ddp"}
 
 

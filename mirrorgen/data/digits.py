@@ -17,12 +17,16 @@ LEVELS = 17
 HELD_OUT = 297
 
 
-def dequantize(images: Tensor, generator: torch.Generator) -> Tensor:
-    """``(k + u) / 17`` for pixels ``k`` in 0..16 with ``u`` uniform: points strictly inside the unit box."""
-    u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)
-    # rand returns 0 with small probability, and k + u may round up to the next level.
-    eps = torch.finfo(images.dtype).eps
-    return ((images + u) / LEVELS).clamp(eps, 1 - eps)
+def dequantize(pixels: Tensor, generator: torch.Generator, levels: int = LEVELS) -> Tensor:
+    """``(k + u) / levels`` for pixels ``k`` in ``0 .. levels - 1`` with ``u`` uniform: strictly inside the unit box.
+
+    ``k`` can be read off again: where ``k + u`` rounds to the next level, the number below it is taken.
+    """
+    k = pixels.float()
+    u = torch.rand(k.shape, generator=generator, device=k.device)
+    unit = torch.minimum(k + u, torch.nextafter(k + 1, k)) / levels
+    # rand returns 0 with small probability.
+    return unit.clamp_min(torch.finfo(unit.dtype).eps / levels)
 
 
 def _dequantize_to_simplex(images: Tensor, generator: torch.Generator) -> Tensor:

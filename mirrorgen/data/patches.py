@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.data.base import SPLITS, TensorDataModule
+from mirrorgen.data.digits import dequantize
 from mirrorgen.data.loader import Transform
 from mirrorgen.errors import DomainError, MissingExtraError, ShapeError
 from mirrorgen.geometry import domains
@@ -19,18 +21,6 @@ __all__ = ["Patches", "png_bits_per_dim"]
 CHANNELS, LEVELS = 3, 256
 # 7 x 10 cells of 61 x 64 pixels make a photograph of 427 x 640.
 CELL_HEIGHT, CELL_WIDTH, CELLS_PER_ROW = 61, 64, 10
-
-
-def dequantize(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """``(k + u) / 256`` for pixels ``k`` in 0..255 with ``u`` uniform: points strictly inside the unit box.
-
-    ``k`` can be read off again: where ``k + u`` rounds to the next level, the number below it is taken.
-    """
-    k = pixels.float()
-    u = torch.rand(k.shape, generator=generator, device=k.device)
-    unit = torch.minimum(k + u, torch.nextafter(k + 1, k)) / LEVELS
-    # rand returns 0 with small probability.
-    return unit.clamp_min(torch.finfo(unit.dtype).eps / LEVELS)
 
 
 class Patches(TensorDataModule):
@@ -82,7 +72,7 @@ class Patches(TensorDataModule):
 
     @property
     def transform(self) -> Transform:
-        return dequantize
+        return partial(dequantize, levels=LEVELS)
 
     def build(self) -> dict[str, tuple[Tensor, ...]]:
         photographs = _photographs()

@@ -12,6 +12,7 @@ Source: Lou, Ermon, "Reflected Diffusion Models", 2023; on polytopes: Fishman, K
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -308,7 +309,7 @@ def stratified(levels: int, n: int, *, like: Tensor, generator: torch.Generator 
 
     Source: Kingma, Salimans, Poole, Ho, "Variational Diffusion Models", 2021.
     """
-    options = {"dtype": like.dtype, "device": like.device}
+    options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
     shift = torch.rand(levels, 1, generator=generator, **options)
     order = torch.rand(levels, n, generator=generator, **options).argsort(-1)
     within = torch.remainder(order / n + shift, 1.0)

@@ -137,6 +137,7 @@ class FlowTask(ModelTask):
     """
 
     slot = "flow"
+    flow: MirrorFlow
 
     def __init__(self, flow: MirrorFlow, **optimization: Any) -> None:
         super().__init__(flow, **optimization)
@@ -157,6 +158,7 @@ class DiffusionTask(ModelTask):
     """
 
     slot = "diffusion"
+    diffusion: ReflectedDiffusion
 
     def __init__(self, diffusion: ReflectedDiffusion, **optimization: Any) -> None:
         super().__init__(diffusion, **optimization)

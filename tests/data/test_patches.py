@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_images
 
 from mirrorgen.data import Patches, png_bits_per_dim
 from mirrorgen.data import patches as module
+from mirrorgen.data.digits import dequantize
 from mirrorgen.errors import DomainError, MissingExtraError, ShapeError
 
 HEIGHT, WIDTH = 427, 640
@@ -100,7 +101,7 @@ def test_the_split_does_not_depend_on_the_seed():
 
 def test_dequantisation_is_uniform_and_keeps_the_levels():
     k = torch.tensor([0, 1, 127, 128, 200, 254, 255], dtype=torch.uint8).repeat(400_000, 1)
-    x = module.dequantize(k, torch.Generator().manual_seed(0))
+    x = dequantize(k, torch.Generator().manual_seed(0), levels=256)
     assert x.dtype == torch.float32
     assert bool(((x > 0) & (x < 1)).all())
     # About 20 of the draws would round up to the next level.
@@ -140,6 +141,13 @@ def test_png_bits(patches):
     for image in images[:5]:
         decoded = np.asarray(Image.open(io.BytesIO(module.png_file(image))))
         assert np.array_equal(decoded, image)
+    chosen = np.array([len(module.png_file(image)) for image in images])
+    for strategy in range(4):
+        for options in ({"compress_level": 9}, {"optimize": True}):
+            files = [io.BytesIO() for _ in images]
+            for image, file in zip(images, files, strict=True):
+                Image.fromarray(image).save(file, "png", compress_type=strategy, **options)
+            assert np.mean([file.tell() for file in files]) > chosen.mean()
     bits = png_bits_per_dim(pixels)
     assert bits.shape == (len(pixels),)
     # Signature, header and end, and the frame of the data: 8 + 25 + 12 + 12 bytes.

@@ -19,8 +19,8 @@ __all__ = ["BallHeatKernel"]
 # Below this ratio of sigma to the radius the curvature expansion takes over from the series.
 _SWITCH = 0.07
 _ORDER = 6
-# Squared distance over 2 sigma^2 from which on rounding errors of the series, 1e-13 of the peak, become visible.
-_FAR = 25.0
+# Squared distance over 2 sigma^2 from which on rounding errors of the series, 2e-15 of the peak, become visible.
+_FAR = 30.0
 # Radius, as a share of the ball's, of the points that count as the centre: their direction carries no digits.
 _CENTRE = 2e-8
 # Length of a step of ``sample``, as a share of the radius, that more steps would not make noticeably better.
@@ -74,21 +74,23 @@ class BallHeatKernel(HeatKernel):
 
     def _log_prob_and_score(self, x: Tensor, x_0: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         radius = upcast(self.domain.radius)
-        rows = [self.domain.relative(upcast(x)), self.domain.relative(upcast(x_0))]
-        rows.append((upcast(sigma) / radius).expand(*x.shape[:-1], 1))
+        x_unit, x_0_unit = self.domain.relative(upcast(x)), self.domain.relative(upcast(x_0))
+        spread = (upcast(sigma) / radius).expand(*x.shape[:-1], 1)
         if not self.curved:
-            log_prob, score = _interval(*rows)
+            log_prob, score = _interval(x_unit, x_0_unit, spread)
         elif eager_values(x, sigma) and x.numel():
-            log_prob, score = self._grouped([v.reshape(-1, v.shape[-1]) for v in rows])
+            log_prob, score = self._grouped(x_unit, x_0_unit, spread)
         else:
-            log_prob, score = self._unit_ball(*rows)
+            log_prob, score = self._unit_ball(x_unit, x_0_unit, spread)
         log_prob = log_prob.reshape(x.shape[:-1]) - self.domain.dim * torch.log(radius)
         return log_prob.to(x.dtype), (score.reshape(x.shape) / radius).to(x.dtype)
 
-    def _grouped(self, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """``_unit_ball`` on points, starting points and deviations, in groups and blocks."""
-        edges = _SWITCH * 2.0 ** torch.arange(len(self.series.cuts), dtype=rows[-1].dtype, device=rows[-1].device)
-        group = torch.bucketize(rows[-1].detach().squeeze(-1), edges, right=True)
+    def _grouped(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        """``_unit_ball`` in groups of points with like deviations, and in blocks."""
+        rows = [v.reshape(-1, v.shape[-1]) for v in arrays]
+        spread = rows[-1].detach().squeeze(-1).contiguous()
+        edges = _SWITCH * 2.0 ** torch.arange(len(self.series.cuts), dtype=spread.dtype, device=spread.device)
+        group = torch.bucketize(spread, edges, right=True)
         order = group.argsort()
         sizes = group.bincount(minlength=len(edges) + 1).tolist()
         parts = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
 from mirrorgen.geometry.domains.base import ExactBuffers
-from mirrorgen.numerics import bisect_then_newton
+from mirrorgen.numerics import monotone_root
 
 __all__ = ["BallSeries", "chebyshev_values", "neumann_roots"]
 
@@ -126,7 +126,7 @@ def neumann_roots(dim: int, degree: int, largest: float) -> np.ndarray:
         value, slope = residual(a.numpy())
         return upward * torch.from_numpy(value), upward * torch.from_numpy(slope)
 
-    roots = bisect_then_newton(rising, torch.from_numpy(grid[left]), torch.from_numpy(grid[left + 1])).numpy()
+    roots = monotone_root(rising, torch.from_numpy(grid[left]), torch.from_numpy(grid[left + 1])).numpy()
     return roots[roots <= largest]
 
 
