@@ -134,7 +134,8 @@ def _read_checkpoint(path: Path, ema: bool) -> tuple[Mapping[str, Any], dict[str
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DomainError(f"{path} is not a readable checkpoint: {reason}") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    slot = next((name for name in SLOTS if isinstance(settings, Mapping) and name in settings), None)
+    settings = settings if isinstance(settings, Mapping) else {}
+    slot = next((name for name in SLOTS if name in settings), None)
     if slot is None or not isinstance(checkpoint.get("state_dict"), Mapping):
         raise DomainError(f"{path} holds no specification of a model; was it written by one of mirrorgen's tasks?")
     # The averaging callback files the raw weights under another name.
