@@ -136,8 +136,8 @@ def _row(seed: int, name: str, w: int, x: Tensor, everything: Tensor, classifier
 
 
 def _draw(path: Path, rows: list, samples: dict, weights: tuple, train: Tensor) -> None:
-    made = figure(11, 6.4)
-    top, bottom = made.subfigures(2, 1, height_ratios=[1.1, 1])
+    made = figure(11, 4.6)
+    top, bottom = made.subfigures(2, 1, height_ratios=[2.2, 1])
     panels = top.subplots(1, 3)
     data = {"below": float((train < 0.01).float().mean())}
     for axis, (column, title) in zip(
