@@ -87,7 +87,7 @@ def train(
     seed: int,
     batch: int = 512,
     rate: float = 2e-3,
-    decay: float = 0.995,
+    decay: float = 0.999,
 ) -> float:
     """Fit ``model`` in place: Adam, cosine decay of ``rate`` to zero, averaged weights at the end.
 
@@ -157,12 +157,16 @@ class ExactLaw:
         mass = torch.special.ndtr(torch.where(right, -a, b)) - torch.special.ndtr(torch.where(right, -b, a))
         return (weight * mass).sum((-1, -2))
 
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``log p_sigma`` of points ``(n, 2)`` up to a constant."""
+        density = (self.weights * self.factors(x, sigma).prod(-2)).sum(-1)
+        return density.clamp_min(torch.finfo(x.dtype).tiny).log()
+
     def score(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``grad log p_sigma`` of points ``(n, 2)``, by autograd, in float64."""
         with torch.enable_grad():
             y = x.detach().double().requires_grad_()
-            density = (self.weights * self.factors(y, sigma.double()).prod(-2)).sum(-1)
-            return torch.autograd.grad(density.clamp_min(1e-290).log().sum(), y)[0].to(x.dtype)
+            return torch.autograd.grad(self.log_density(y, sigma.double()).sum(), y)[0].to(x.dtype)
 
 
 class Square:

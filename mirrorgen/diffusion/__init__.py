@@ -1,14 +1,20 @@
 """Reflected diffusion on convex domains."""
 
 from mirrorgen.diffusion.heat_kernel import (
+    BallHeatKernel,
     BoxHeatKernel,
+    EquilateralHeatKernel,
     EuclideanHeatKernel,
     HalfspaceHeatKernel,
     HeatKernel,
+    OrderedSimplexHeatKernel,
     OrthantHeatKernel,
     ProductHeatKernel,
+    RightIsoscelesHeatKernel,
     default_kernel,
+    ordered_simplex,
     random_step,
+    unfolded_draw,
 )
 from mirrorgen.diffusion.objectives import Denoising, Implicit, Objective, motion
 from mirrorgen.diffusion.reflected_diffusion import ReflectedDiffusion
@@ -26,8 +32,10 @@ from mirrorgen.diffusion.steps import (
 
 __all__ = [
     "Ancestral",
+    "BallHeatKernel",
     "BoxHeatKernel",
     "Denoising",
+    "EquilateralHeatKernel",
     "EuclideanHeatKernel",
     "EulerMaruyama",
     "GeometricSchedule",
@@ -38,19 +46,23 @@ __all__ = [
     "METHODS",
     "Objective",
     "OdeEuler",
+    "OrderedSimplexHeatKernel",
     "OrthantHeatKernel",
     "PredictorCorrector",
     "ProductHeatKernel",
     "ReflectedDiffusion",
     "ReverseStep",
+    "RightIsoscelesHeatKernel",
     "Schedule",
     "default_kernel",
     "extent",
     "motion",
     "move",
+    "ordered_simplex",
     "random_step",
     "reverse",
     "sigma_grid",
+    "unfolded_draw",
 ]
 
 

@@ -12,7 +12,7 @@ import torch
 from mirrorgen import domains as D
 from mirrorgen.diffusion.heat_kernel.ball import BallHeatKernel
 from mirrorgen.diffusion.heat_kernel.ball_curvature import CurvatureExpansion, _solve
-from mirrorgen.diffusion.heat_kernel.ball_series import BallSeries, neumann_roots
+from mirrorgen.diffusion.heat_kernel.ball_series import neumann_roots
 from mirrorgen.diffusion.heat_kernel.box import BoxHeatKernel
 from mirrorgen.errors import DomainError
 
@@ -52,7 +52,7 @@ def energy(x, x_0, sigma):
     return (x - x_0).square().sum(-1) / (2 * sigma**2)
 
 
-def quadrature(dim, r_0, sigma, n=44):
+def quadrature(dim, r_0, sigma, n=50):
     """Nodes and weights for functions of ``r`` and the angle, dense within 9 sigma of a start on the first axis."""
     node, weight = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(n))
     low, high = max(0.0, r_0 - 9 * sigma), min(1.0, r_0 + 9 * sigma)
@@ -129,7 +129,7 @@ def at(dim, points):
 def test_series_in_many_digits(dim):
     points = [(1.0, 1.0, 0.75), (0.25, 0.96875, -0.25), (0.75, 0.125, 0.5), (1.0, 1.0, -1.0)]
     x, x_0 = at(dim, points)
-    for sigma in (0.3, 0.75):
+    for sigma in (0.35, 0.75):
         found = kernel(dim).log_prob(x, x_0, sigma)
         bound = 3e-15 * torch.exp(energy(x, x_0, sigma)) + 1e-14
         assert ((found - torch.tensor(in_digits(dim, points, sigma, 22), dtype=F64)).abs() < bound).all()
@@ -211,7 +211,7 @@ def test_mass(dim):
             start = torch.zeros(dim, dtype=F64)
             start[0] = r_0
             log_prob = kernel(dim).log_prob(z, start, sigma)
-            assert abs(float(weight @ log_prob.exp()) - 1) < 1e-5
+            assert abs(float(weight @ log_prob.exp()) - 1) < (5e-6 if sigma < 0.07 else 1e-8)
 
 
 def test_semigroup():
@@ -246,9 +246,12 @@ def test_score_symmetry_and_bounds(dim):
             free = -energy(end, x_0, sigma) - dim * math.log(sigma * math.sqrt(2 * math.pi))
             assert (log_prob - free > -bound).all()
         wall = torch.arange(300) % 100 == 1
-        normal = (kernel(dim).score(x, x_0, sigma) * x).sum(-1)[wall] * sigma
-        assert normal.abs().max() < (1e-4 if sigma < 0.07 else 1e-8)
-    assert (log_prob - math.log(math.gamma(dim / 2 + 1) / math.pi ** (dim / 2))).abs().max() < 0.2
+        normal = (kernel(dim).score(x.detach(), x_0, sigma) * x.detach()).sum(-1)[wall] * sigma
+        # The expansion satisfies the condition at the wall as well as the equation.
+        most = 1e-4 if sigma < 0.07 else 1e-10 + 1e-13 * torch.exp(energy(x.detach(), x_0, sigma)[wall])
+        assert (normal.abs() < most).all()
+    uniform = math.lgamma(dim / 2 + 1) - dim / 2 * math.log(math.pi)
+    assert (log_prob - uniform).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("dim", DIMS)

@@ -36,12 +36,12 @@ class BallHeatKernel(HeatKernel):
 
     - ``s >= 0.07``: the series of eigenfunctions, ``BallSeries``. Rounding errors are 2e-15 of the peak of the density,
       so that those of ``log p`` are about ``2e-15 e^E``.
-    - ``s < 0.07``: the image in the wall with the curvature expansion of order 6, ``CurvatureExpansion``. At 0.07, where
-      it is worst, ``log p`` is off by 4e-7 on average over draws from within 5 ``sigma`` of the wall, and by at most
+    - ``s < 0.07``: the image in the wall with the curvature expansion of order 6, ``CurvatureExpansion``. At 0.07,
+      where it is worst, ``log p`` is off by 4e-7 on average over draws from within 5 ``sigma`` of the wall, by at most
       3e-5 where ``E < 10``, 3e-4 where ``E < 15`` and 0.02 where ``E < 30`` (``d`` up to 10). This falls as ``s^7``.
-    - ``E >= 30``, pairs that no draw reaches: the free density and its images in the planes that touch the sphere next
-      to ``x`` and next to ``x_0``. The leading term of ``log p`` is exact; what is added is right away from the wall
-      and off by up to 0.7 if both points are on it. There are none for ``s > 0.26``.
+    - ``E >= 30``, pairs that one draw in 10^8 reaches: the free density and its images in planes that touch the sphere
+      next to ``x`` and next to ``x_0``. The leading term of ``log p`` is exact; what is added is right away from the
+      wall and off by up to 0.7 if both points are on it. There are none for ``s > 0.26``.
 
     Where values can be read, pairs are grouped by their ``sigma``, and every group pays for what it needs.
 
@@ -111,9 +111,9 @@ class BallHeatKernel(HeatKernel):
             sigma: Deviations ``(*batch, 1)``.
             group: 0 if all ``sigma`` are below 0.07, ``i`` if all are at least ``0.07 2^(i - 1)``, None if unknown.
         """
-        x, x_0 = _off_centre(x), _off_centre(x_0)
-        r, r_0 = (torch.linalg.vector_norm(v, dim=-1) for v in (x, x_0))
-        out, out_0 = x / r.unsqueeze(-1), x_0 / r_0.unsqueeze(-1)
+        polar, polar_0 = _off_centre(x), _off_centre(x_0)
+        r, r_0 = (torch.linalg.vector_norm(v, dim=-1) for v in (polar, polar_0))
+        out, out_0 = polar / r.unsqueeze(-1), polar_0 / r_0.unsqueeze(-1)
         chord = (out - out_0).square().sum(-1)
         u, s = 1 - 0.5 * chord, sigma.squeeze(-1)
         energy = (x - x_0).square().sum(-1) / (2 * s.square())

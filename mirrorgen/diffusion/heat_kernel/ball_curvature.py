@@ -12,7 +12,7 @@ from mirrorgen.geometry.domains.base import ExactBuffers
 __all__ = ["CurvatureExpansion"]
 
 # Nodes for integrals of t^q e^(-s t - t^2 / 2) from 0 to _REACH; what is beyond is below rounding.
-_NODES, _REACH = 64, 13.0
+_NODES, _REACH = 40, 13.0
 # Product of depths in units of sigma from which on the image weighs less than e^-40.
 _DEEP = 20.0
 
