@@ -177,16 +177,14 @@ def density(name: str, seed: int, model: ReflectedDiffusion, square: Square, siz
     bound = -model.log_prob_bound(x, draws=128, generator=torch.Generator().manual_seed(seed)).double()
     excess = nll + target.log_density(x.double()) - square.log_mass
 
-    def error(v: Tensor) -> float:
-        return float(v.std() / math.sqrt(n))
-
-    return {
-        "target": name, "seed": seed, "integral_ours": float(square.integral(log_q.exp())), "integral_exact": 1,
-        "kl_ours": square.divergence(log_q), "kl_exact": smoothing(CASES[name], square), "entropy_exact": square.entropy, "nll_ours": float(nll.mean()),
-        "nll_se": error(nll), "nll_minus_entropy": float(excess.mean()), "nll_minus_entropy_se": error(excess),
-        "bound_ours": float(bound.mean()), "bound_se": error(bound), "bound_minus_nll": float((bound - nll).mean()),
-        "bound_minus_nll_se": error(bound - nll),
-    }  # fmt: skip
+    row: dict[str, object] = {"target": name, "seed": seed}
+    row |= {"integral_ours": float(square.integral(log_q.exp())), "integral_exact": 1}
+    row |= {"kl_ours": square.divergence(log_q), "kl_exact": smoothing(CASES[name], square)}
+    row |= {"entropy_exact": square.entropy}
+    differences = {"nll_minus_entropy": excess, "bound_minus_nll": bound - nll}
+    for key, v in ({"nll": nll, "bound": bound} | differences).items():
+        row |= {f"{key}_ours": float(v.mean()), f"{key}_se": float(v.std() / math.sqrt(n))}
+    return row
 
 
 def smoothing(case: Case, square: Square) -> float:
