@@ -190,7 +190,7 @@ def test_nothing_but_known_classes_is_built(text: str) -> None:
     ("target", "options", "message"),
     [
         ("Dirichle([4])", [], "did you mean Dirichlet"),
-        ("Qzxv", [], "Known: AnisotropicLaplace, Dirichlet"),
+        ("Qzxv", [], "Known: AnisotropicLaplace, Checkerboard"),
         ("Uniform", [], "add --domain"),
         ("Simplex(3)", [], "no target"),
         ("Dirichlet(foo=3)", [], "concentration"),
