@@ -42,7 +42,7 @@ def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -
         file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     print(f"wrote {path}")
 
 

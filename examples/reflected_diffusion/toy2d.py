@@ -14,7 +14,8 @@ Comparators, with the same network: projection onto the square after each step, 
   likelihoods of exact draws (``nll``) beside the exact entropy and the variational bound, in nats.
 - ``toy2d_ablation.csv``: networks with and without the factor that makes the score tangent, ``sigma_max`` 5 and 1.5.
   ``leak`` is the share of quadrature points that are outside after some step of a Heun integrator without guards, from
-  data to noise; the density is then what code without a check returns, the uniform density wherever the path ends.
+  data to noise (hatched in the figure); the density is then what code without a check returns, the uniform density
+  wherever the path ends.
 
 ``reference`` columns are measurements of an earlier program of ours after 3000 (bimodal) or 5000 iterations; "original
 code" means the original authors' loss and sampler. Also writes ``toy2d.png`` and ``toy2d_ablation.png``.
@@ -74,8 +75,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Seeds, iterations in the ablation, samples, training points, steps and draws for likelihoods, and what
-    iterations, steps of samplers and nodes per panel are divided by.
+    """Seeds, iterations in the ablation, samples, training points, steps and draws for likelihoods, levels for bounds,
+    and what iterations, steps of samplers and nodes per panel are divided by.
     """
 
     seeds: int
@@ -84,6 +85,7 @@ class Sizes:
     data: int = 100_000
     steps: int = 50
     test: int = 4000
+    levels: int = 256
     coarsen: int = 1
 
 
@@ -179,14 +181,16 @@ def density(name: str, seed: int, model: ReflectedDiffusion, square: Square, siz
     """A row on likelihoods; ``*_se`` are standard errors over exact draws."""
     target, n, steps = CASES[name].target, sizes.test, sizes.steps
     x = draws(target, n, 500 + seed, torch.float32)
+    log_q, left = unguarded(model, square.points.float(), steps)
+    log_q = log_q.double()
     with torch.no_grad():
-        log_q = model.log_prob(square.points.float(), steps=steps).double()
         nll = -model.log_prob(x, steps=steps).double()
-    bound = -model.log_prob_bound(x, draws=128, generator=torch.Generator().manual_seed(seed)).double()
+    bound = -model.log_prob_bound(x, draws=sizes.levels, generator=torch.Generator().manual_seed(seed)).double()
     excess = nll + target.log_density(x.double()) - square.log_mass
 
     row: dict[str, object] = {"target": name, "seed": seed}
     row |= {"integral_ours": float(square.integral(log_q.exp())), "integral_exact": 1}
+    row |= {"leak_ours": float(left.double().mean()), "leak_exact": 0}
     row |= {"kl_ours": square.divergence(log_q), "kl_exact": smoothing(CASES[name], square)}
     row |= {"entropy_exact": square.entropy}
     differences = {"nll_minus_entropy": excess, "bound_minus_nll": bound - nll}
@@ -227,7 +231,7 @@ def ablation(model: ReflectedDiffusion, kind: str, seed: int, square: Square, ma
     """A row of the ablation, with the map of the density."""
     log_q, left = unguarded(model, square.points.float(), sizes.steps)
     x = draws(CASES["bimodal"].target, sizes.test, 500 + seed, torch.float32)
-    bound = -model.log_prob_bound(x, draws=128, generator=torch.Generator().manual_seed(seed)).double()
+    bound = -model.log_prob_bound(x, draws=sizes.levels, generator=torch.Generator().manual_seed(seed)).double()
     ways = [Way("ancestral", 100, "log"), WAYS["Heun"]]
     energies = [marks(model_draw(model, sizes.samples, way, seed))["energy"] for way in ways]
     kl = square.divergence(log_q.double())
@@ -314,8 +318,11 @@ def draw_samples(kept: dict[str, dict[str, Tensor]], path) -> None:
 
 
 def draw_ablation(rows: list[dict], square: Square, path) -> None:
-    """The exact density, and the four models' maps with the points that leave."""
-    made = figure(13.5, 3.4)
+    """The exact density, and the four models' maps, hatched where paths leave."""
+    import matplotlib as mpl
+
+    mpl.rcParams |= {"hatch.color": "white", "hatch.linewidth": 0.5}
+    made = figure(13.5, 3.2)
     axes = made.subplots(1, len(rows) + 1)
     panels = [("exact", square.p, None), *((r, r["map"], r["left"]) for r in rows)]
     top = float(square.p.max())
@@ -324,8 +331,11 @@ def draw_ablation(rows: list[dict], square: Square, path) -> None:
         mesh = axis.pcolormesh(square.line, square.line, p.reshape(n, n).T, vmin=0, vmax=top, cmap="viridis",
                                shading="gouraud", rasterized=True)  # fmt: skip
         title = "exact"
+        if left is not None and bool(left.any()):
+            outside = left.double().reshape(n, n).T
+            axis.contourf(square.line, square.line, outside, [0.5, 1.5], colors="none", hatches=["////"])
+            axis.contour(square.line, square.line, outside, [0.5], colors="white", linewidths=0.8)
         if left is not None:
-            axis.scatter(*square.points[left].T, s=1.5, color="#ff5a4d", linewidths=0)
             title = f"{what['network']}, $\\sigma_{{max}}$ = {what['sigma_max']:g}\n"
             title += f"integral {what['integral_ours']:.3f}, leak {100 * what['leak_ours']:.0f} %"
         axis.set_title(title, fontsize=10)
@@ -340,7 +350,7 @@ def main() -> None:
     """Train, sample, evaluate; tables and figures."""
     chosen = options(__doc__, seeds=3, samples=10_000, ablation=4000)
     sizes = Sizes(chosen.seeds, chosen.ablation, chosen.samples)
-    sizes = Sizes(1, 20, 200, 2000, 4, 100, 20) if chosen.quick else sizes
+    sizes = Sizes(1, 20, 200, 2000, 4, 100, 8, 20) if chosen.quick else sizes
     rows, densities, kept = [], [], {}
     for name in CASES:
         made, likelihoods, kept[name] = target_study(name, sizes)
@@ -359,7 +369,8 @@ def main() -> None:
         f"seed mean: average over {sizes.seeds} seeds",
     ]
     write_csv(chosen.out / "toy2d.csv", notes, rows)
-    notes = [f"nats; likelihoods of {sizes.test} exact draws, bound with 128 levels for each; *_se: standard errors"]
+    test = f"likelihoods of {sizes.test} exact draws, bound with {sizes.levels} levels for each"
+    notes = [f"nats; {test}; *_se: standard errors"]
     notes += ["kl_exact: of the law that a perfect score would give, the data with noise of sigma_min"]
     write_csv(chosen.out / "toy2d_density.csv", notes, densities)
     draw_samples(kept, chosen.out / "toy2d.png")
