@@ -291,6 +291,19 @@ def test_one_batch_of_many_deviations(name, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_score_alone_is_the_score(name, dtype):
+    kernel = BoxHeatKernel(BOXES[name])
+    x, x_0, sigma, _ = batch(BOXES[name], dtype=dtype)
+    for points in (x, torch.cat([x[:-1], x_0[:1] - 1e6])):
+        for spread in (sigma, sigma[5]):
+            assert torch.equal(kernel.score(points, x_0, spread), kernel.log_prob_and_score(points, x_0, spread)[1])
+    x.requires_grad_()
+    slopes = [derivative(v, x) for v in (kernel.score(x, x_0, sigma), kernel.log_prob_and_score(x, x_0, sigma)[1])]
+    assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize("name", BOXES)
 def test_transforms(name):
     domain = BOXES[name]
     kernel = BoxHeatKernel(domain)

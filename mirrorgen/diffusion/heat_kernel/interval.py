@@ -15,7 +15,9 @@ __all__ = [
     "NEAR",
     "SWITCH",
     "Pair",
+    "cosine_sum",
     "half_line",
+    "image_sum",
     "interval",
     "interval_cosines",
     "interval_images",
@@ -23,7 +25,7 @@ __all__ = [
     "log_normal",
 ]
 
-SWITCH = 0.7
+SWITCH = {torch.float64: 0.7, torch.float32: 0.55}
 """Ratio of ``sigma`` to the width from which on cosines take over from images."""
 
 NEAR = {torch.float64: 0.22, torch.float32: 0.3}
@@ -91,12 +93,12 @@ def half_line(a: Tensor, a_0: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def interval(points: Pair, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The kernel on an interval for every ``sigma``: images below ``0.7 width``, cosines above.
+    """The kernel on an interval for every ``sigma``: images below ``SWITCH`` widths, cosines above.
 
     Both are evaluated, each on values of ``sigma`` that suit it, and no value is read. A caller who knows on which
     side of ``SWITCH`` all values lie calls that one.
     """
-    limit = SWITCH * points.width
+    limit = SWITCH[sigma.dtype] * points.width
     small = sigma < limit
     images = interval_images(points, torch.where(small, sigma, limit))
     cosines = interval_cosines(points, torch.where(small, limit, sigma))
@@ -104,7 +106,14 @@ def interval(points: Pair, sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def interval_images(points: Pair, sigma: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:
-    """The kernel on an interval as a sum over mirror images, for ``sigma`` up to ``0.75 width``.
+    """The kernel on an interval as a sum over mirror images, see ``image_sum``."""
+    total, score = image_sum(points, sigma, near)
+    log_k = log_normal(points.x, points.x_0, sigma) + torch.log(total)
+    return log_k.to(points.x.dtype), score
+
+
+def image_sum(points: Pair, sigma: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:
+    """The sum over mirror images relative to the direct one, and the score, for ``sigma`` up to ``SWITCH`` widths.
 
     With the low end at 0 and width ``L``, images of ``x_0`` are at ``z = 2 k L + x_0`` (shifts) and ``2 k L - x_0``
     (mirrors). The direct one, ``x_0``, is the nearest to ``x``. Weights relative to it are at most 1 and known
@@ -117,35 +126,35 @@ def interval_images(points: Pair, sigma: Tensor, near: bool = False) -> tuple[Te
 
     ``near`` stops there, with the nearer one of the shifts. What it leaves out weighs at most
     ``Q = e^(-2 L^2 / sigma^2)``: 1e-18 at ``0.22 L`` and 2e-10 at ``0.3 L``. Otherwise three images of each
-    of the four families are summed, by their ratios; the first left out weighs ``Q^9``, 1e-16 at ``0.7 L``.
+    of the four families are summed, by their ratios; the first left out weighs ``Q^9``, 1e-16 at ``0.7 L``. In float32
+    two are enough, which leaves out ``Q^4``, 3e-12 at ``0.55 L``.
 
     The sum of ``z - x`` is taken in two orders, of which one cancels exactly at the low wall and the other at the
     high one, and interpolated linearly: the score at a wall is zero, not a rounding error over ``sigma^2``.
 
-    Passes over the points, making ``points`` included: 50 (``near``), of which 3 exponentials, 1 logarithm and
-    1 quotient; 104 with 6, 1 and 1 otherwise.
+    Passes over the points, making ``points`` included: 39 (``near``), of which 3 exponentials and 1 quotient; 94 with 6
+    and 1 otherwise, 78 in float32. The log-density takes 9 more, 7 of them in float64.
     """
-    x, x_0, a, b, a_0, b_0, width = points
+    _, _, a, b, a_0, b_0, width = points
     rate = -2 / sigma.square()
     # Products in this order are equal, not only close, for pairs of images that cancel at a wall.
     span = rate * width
     at_low, at_high = _weight(a * rate * a_0), _weight(b * rate * b_0)
-    step, first, second = x - x_0, at_low * (a + a_0), at_high * (b + b_0)
+    step, first, second = points.x - points.x_0, at_low * (a + a_0), at_high * (b + b_0)
     if near:
         total, rest = _nearer_shift(points, span, step)
     else:
         total, rest = _farther_images(points, span, at_low, at_high)
     total = total + at_low + at_high
-    pull = b * ((second + rest) - (first + step)) + a * ((second - step) + (rest - first))
-    log_k = log_normal(x, x_0, sigma) + torch.log(total)
-    return log_k.to(x.dtype), pull * (-0.5 * rate / width) / total
+    pull = torch.addcmul(b * ((second + rest) - (first + step)), a, (second - step) + (rest - first))
+    return total, pull * (-0.5 * rate / width) / total
 
 
 def _nearer_shift(points: Pair, span: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """One plus the weight of the shift to the side of ``x``, and its weight times ``z - x``."""
     gap = torch.minimum(points.b + points.a_0, points.a + points.b_0)
     weight = _weight(span * gap)
-    return 1 + weight, torch.sign(step) * (points.width + gap) * weight
+    return 1 + weight, torch.copysign(points.width + gap, step) * weight
 
 
 def _farther_images(points: Pair, span: Tensor, at_low: Tensor, at_high: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,32 +177,42 @@ def _farther_images(points: Pair, span: Tensor, at_low: Tensor, at_high: Tensor)
         (shift_down, twice * shift_down, width + down, -1),
     ):
         ratio = ratio + floor
-        last = twice * ratio
         weight, distance = ratio * weight, distance + 2 * width
+        if a.dtype == torch.float32:
+            total, pull = total + weight, torch.addcmul(pull, weight, distance, value=sign)
+            continue
+        last = twice * ratio
         total = torch.addcmul(total + weight, weight, last)
         pull = torch.addcmul(pull, weight, torch.addcmul(distance, last, distance + 2 * width), value=sign)
     return total, pull
 
 
 def interval_cosines(points: Pair, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The kernel on an interval by eigenfunctions, for ``sigma`` from ``0.65 width`` on.
+    """The kernel on an interval by eigenfunctions, see ``cosine_sum``."""
+    excess, score = cosine_sum(points, sigma)
+    return torch.log1p(excess) - torch.log(points.width), score
+
+
+def cosine_sum(points: Pair, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """``k L - 1`` by eigenfunctions, and the score, for ``sigma`` from ``SWITCH`` widths on.
 
     With the low end at 0, width ``L`` and ``q = e^(-pi^2 sigma^2 / (2 L^2))``::
 
         k = (1 + 2 sum_n q^(n^2) cos(n pi x / L) cos(n pi x_0 / L)) / L
 
-    Three terms; the first left out is ``2 q^16``, 3e-17 at ``0.7 L``. In the variable ``cos(pi x / L)`` this is
-    a polynomial of degree three, whose derivative gives the score. Half angles of both gaps give ``cos(pi x / L)`` and
-    ``sin(pi x / L)``, which is zero at both walls and accurate next to them.
+    Three terms; the first left out is ``2 q^16``, 3e-17 at ``0.7 L`` and 9e-11 at ``0.55 L``. In the variable
+    ``cos(pi x / L)`` this is a polynomial of degree three, whose derivative gives the score. Half angles of both gaps
+    give ``cos(pi x / L)`` and ``sin(pi x / L)``, which is zero at both walls and accurate next to them.
 
-    Passes over the points, making ``points`` included: 45, of which 3 sines and cosines, 1 logarithm and 1 quotient.
+    Passes over the points, making ``points`` included: 43, of which 3 sines and cosines and 1 quotient. The log-density
+    takes 2 more.
     """
     width = points.width
     half_turn = 0.5 * math.pi / width
     low, high = torch.sin(half_turn * points.a), torch.sin(half_turn * points.b)
     x, y = (high - low) * (high + low), torch.cos(2 * half_turn * points.a_0)
     exponent = -2 * (half_turn * sigma).square()
-    q, fourth, ninth = (2 * torch.exp(n * n * exponent) for n in (1, 2, 3))
+    q, fourth, ninth = (2 * _weight(n * n * exponent) for n in (1, 2, 3))
     # q^(n^2) T_n(y) and then powers of x, with the Chebyshev polynomials T_n(cos t) = cos(n t).
     squared = y.square()
     second, third = fourth * (2 * squared - 1), ninth * y * (4 * squared - 3)
@@ -201,4 +220,4 @@ def interval_cosines(points: Pair, sigma: Tensor) -> tuple[Tensor, Tensor]:
     excess = x * (linear + x * (quadratic + x * cubic)) - second
     slope = linear + x * (2 * quadratic + x * (3 * cubic))
     score = low * high * slope * (-4 * half_turn) / (1 + excess)
-    return torch.log1p(excess) - torch.log(width), score
+    return excess, score
