@@ -66,14 +66,14 @@ def run(quick: bool = False) -> list[Row]:
     assert kernel is not None
     objective = Denoising(kernel)
     sigma = 0.01 * 150 ** torch.linspace(0, 1, batch)
-    noisy, target = objective.pair(x, sigma, generator)
+    noisy, target = objective.pair(box, x, sigma, generator)
     error = target_error(objective, noisy, x, sigma, target)
     feasible = float(box.contains(noisy).double().mean())
     seconds = interleaved(
         {
             "training step": training_step(net, x),
             "kernel and loss": training_step(_Scale(net.dim), x),
-            "heat kernel": lambda: objective.pair(x, sigma, generator),
+            "heat kernel": lambda: objective.pair(box, x, sigma, generator),
         },
         1 if quick else 3,
         1 if quick else 3,

@@ -1,5 +1,8 @@
 """Reflected diffusion on convex domains."""
 
+from mirrorgen.diffusion.barrier_diffusion import BarrierDiffusion, MirrorStep
+from mirrorgen.diffusion.bijections import Bijection, Identity, ProductBijection
+from mirrorgen.diffusion.clamped_diffusion import ClampedDiffusion
 from mirrorgen.diffusion.heat_kernel import (
     BallHeatKernel,
     BoxHeatKernel,
@@ -17,9 +20,12 @@ from mirrorgen.diffusion.heat_kernel import (
     unfolded_draw,
 )
 from mirrorgen.diffusion.objectives import Denoising, Implicit, Objective, motion
+from mirrorgen.diffusion.pushforward import PushforwardDiffusion
 from mirrorgen.diffusion.reflected_diffusion import ReflectedDiffusion
 from mirrorgen.diffusion.reverse import METHODS, reverse
-from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule, extent, sigma_grid
+from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule, extent, sigma_grid, stratified
+from mirrorgen.diffusion.score_model import ScoreModel
+from mirrorgen.diffusion.simplex_bijections import Gaps, StickBreaking
 from mirrorgen.diffusion.steps import (
     Ancestral,
     EulerMaruyama,
@@ -29,31 +35,43 @@ from mirrorgen.diffusion.steps import (
     ReverseStep,
     move,
 )
+from mirrorgen.diffusion.thresholding import Thresholding
 
 __all__ = [
     "Ancestral",
     "BallHeatKernel",
+    "Bijection",
+    "BarrierDiffusion",
     "BoxHeatKernel",
+    "ClampedDiffusion",
     "Denoising",
     "EquilateralHeatKernel",
     "EuclideanHeatKernel",
     "EulerMaruyama",
+    "Gaps",
     "GeometricSchedule",
     "HalfspaceHeatKernel",
     "HeatKernel",
     "Heun",
+    "Identity",
     "Implicit",
     "METHODS",
+    "MirrorStep",
     "Objective",
     "OdeEuler",
     "OrderedSimplexHeatKernel",
     "OrthantHeatKernel",
     "PredictorCorrector",
+    "ProductBijection",
     "ProductHeatKernel",
+    "PushforwardDiffusion",
     "ReflectedDiffusion",
     "ReverseStep",
     "RightIsoscelesHeatKernel",
     "Schedule",
+    "StickBreaking",
+    "ScoreModel",
+    "Thresholding",
     "default_kernel",
     "extent",
     "motion",
@@ -62,6 +80,7 @@ __all__ = [
     "random_step",
     "reverse",
     "sigma_grid",
+    "stratified",
     "unfolded_draw",
 ]
 

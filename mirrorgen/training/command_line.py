@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from mirrorgen.diffusion import Objective, ReflectedDiffusion
+from mirrorgen.diffusion import Objective, PushforwardDiffusion, ScoreModel
 from mirrorgen.diffusion import Schedule as NoiseSchedule
 from mirrorgen.flows import Coupling, DualTransform, MirrorFlow, Prior
 from mirrorgen.geometry.domains import Domain
@@ -28,8 +28,8 @@ from mirrorgen.training.ema import EMA
 __all__ = ["CommandLine", "Parser", "suggest"]
 
 NAMED = (
-    Domain, MirrorMap, Net, Prior, Coupling, DualTransform, MirrorFlow, NoiseSchedule, Objective, ReflectedDiffusion,
-    LightningModule, LightningDataModule,
+    Domain, MirrorMap, Net, Prior, Coupling, DualTransform, MirrorFlow, NoiseSchedule, Objective, ScoreModel,
+    PushforwardDiffusion, LightningModule, LightningDataModule,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mirrorgen.diffusion import ReflectedDiffusion
+from mirrorgen.diffusion import PushforwardDiffusion, ScoreModel
 from mirrorgen.flows import MirrorFlow
 from mirrorgen.seeding import counter_generator
 from mirrorgen.spec import from_spec, to_spec
@@ -150,7 +150,7 @@ class FlowTask(ModelTask):
 
 
 class DiffusionTask(ModelTask):
-    """Trains a ``ReflectedDiffusion``; see ``ModelTask`` for the settings of the optimisation.
+    """Trains a ``ReflectedDiffusion`` or another diffusion model; see ``ModelTask`` for the settings of the optimisation.
 
     Args:
         diffusion: The model, or its specification.
@@ -158,9 +158,9 @@ class DiffusionTask(ModelTask):
     """
 
     slot = "diffusion"
-    diffusion: ReflectedDiffusion
+    diffusion: ScoreModel | PushforwardDiffusion
 
-    def __init__(self, diffusion: ReflectedDiffusion, **optimization: Any) -> None:
+    def __init__(self, diffusion: ScoreModel | PushforwardDiffusion, **optimization: Any) -> None:
         super().__init__(diffusion, **optimization)
 
 
