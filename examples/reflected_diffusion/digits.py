@@ -2,8 +2,10 @@
 
     python examples/reflected_diffusion/digits.py [--quick] [--seeds 3] [--num 5000] [--out DIR]
 
-Trains ``configs/diffusion/digits.yaml`` through the command line, a run per seed. Per guidance weight and way of
-keeping samples inside (reflection; projection, which is static thresholding; the probability flow): Frechet distance of
+Trains ``configs/diffusion/digits.yaml`` through the command line, a run per seed, and the same network as a diffusion
+in free space (``ClampedDiffusion``). Per guidance weight and way of keeping samples inside (reflected model:
+reflection, projection of every state, the probability flow; free model: clamping at the end, static and dynamic
+thresholding of predictions): Frechet distance of
 pixels to all 1,797 digits (classes in equal parts), share of pixels below 0.01 and above 0.99 beside the data's,
 agreement of a support-vector classifier with the class asked for. The variational bound on held-out and on training
 digits stands beside the entropy of independent pixels. Earlier numbers are those of another program with other
@@ -11,6 +13,7 @@ networks. Writes ``digits.csv``, ``digits_bits.csv`` and ``digits.png``.
 """
 
 import math
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -20,10 +23,19 @@ from torch import Tensor
 import mirrorgen as mg
 from mirrorgen.cli import main as mirrorgen_main
 from mirrorgen.data import Digits
-from mirrorgen.diffusion import EulerMaruyama
+from mirrorgen.diffusion import Ancestral, EulerMaruyama, Thresholding
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-STEPS = {"reflected": (EulerMaruyama(), 100), "projected": (EulerMaruyama("project"), 100), "flow": ("ode", 20)}
+CONFIGS, RUNS = Path(__file__).parents[2] / "configs", Path("runs/reflected_diffusion")
+UNIT = mg.domains.Box(0.0, 1.0, dim=64)
+STEPS = {
+    "ReflectedDiffusion": {
+        "reflected": (EulerMaruyama(), 100), "projected": (EulerMaruyama("project"), 100), "flow": ("ode", 20),
+    },
+    "ClampedDiffusion": {
+        "free, clamped": (Ancestral(), 100), "free, static": (Thresholding(UNIT), 100),
+        "free, dynamic": (Thresholding(UNIT, kind="dynamic"), 100),
+    },
+}  # fmt: skip
 # Frechet distance, share below 0.01, agreement: one seed of an earlier program.
 EARLIER: dict[str, dict[int, tuple[float, float, float]]] = {
     "reflected": {
@@ -38,14 +50,23 @@ EARLIER: dict[str, dict[int, tuple[float, float, float]]] = {
         0: (0.059, 0.152, 0.968), 1: (0.114, 0.171, 1.0), 3: (0.386, 0.197, 1.0), 7: (1.04, 0.227, 1.0),
         15: (2.66, 0.233, 1.0),
     },
+    "free, clamped": {0: (0.152, 0.102, 0.975), 3: (0.763, 0.183, 1.0), 7: (2.80, 0.288, 1.0), 15: (6.18, 0.540, 0.81)},
+    "free, static": {0: (0.187, 0.087, 0.971), 3: (0.519, 0.105, 1.0), 7: (1.26, 0.111, 1.0), 15: (2.96, 0.105, 1.0)},
+    "free, dynamic": {
+        0: (0.445, 0.028, 0.934), 3: (0.803, 0.023, 1.0), 7: (1.73, 0.015, 1.0), 15: (3.14, 0.008, 0.998),
+    },
 }  # fmt: skip
 
 
-def trained(seed: int, out: Path, quick: bool) -> mg.diffusion.ReflectedDiffusion:
+def trained(kind: str, seed: int, out: Path, quick: bool) -> mg.diffusion.ScoreModel:
     """The averaged model of one run."""
     config = ["--config", str(CONFIGS / "diffusion" / "digits.yaml")]
     config += ["--config", str(CONFIGS / "overlays" / "smoke.yaml")] if quick else []
-    named = ["--seed_everything", str(seed), "--run_dir", str(out), "--name", f"digits{seed}"]
+    if kind == "ClampedDiffusion":
+        # Free noise has to drown the data, not only to forget them between walls.
+        model = "--model.init_args.diffusion"
+        config += [f"{model}.class_path", kind, f"{model}.init_args.schedule.init_args.sigma_max", "5.0"]
+    named = ["--seed_everything", str(seed), "--run_dir", str(out), "--name", f"digits_{kind}_{seed}"]
     run = mirrorgen_main(["fit", *config, *named, "--trainer.enable_progress_bar", "false"])
     return mg.load(Path(run.trainer.log_dir) / "checkpoints" / "last.ckpt")
 
@@ -54,6 +75,17 @@ def bits(nats: Tensor) -> tuple[float, float]:
     """Bits per dimension of 17 grey levels, and the standard error, from negative log-densities ``(n,)``."""
     unit = 64 * math.log(2)
     return float(nats.mean()) / unit + math.log2(17), float(nats.std()) / len(nats) ** 0.5 / unit
+
+
+def bound_rows(model: mg.diffusion.ReflectedDiffusion, data: Digits, seed: int, quick: bool) -> list[dict[str, object]]:
+    """The bound on held-out and on training digits."""
+    rows: list[dict[str, object]] = []
+    for split in ("test", "train"):
+        count = 20 if quick else 600
+        x, y = data.points(split)[:count], data.conditions(split)[:count]
+        mean, error = bits(-model.log_prob_bound(x, condition=y, draws=200, generator=_seeded(seed)).double())
+        rows.append({"seed": seed, "digits": split, "bits_per_dimension": mean, "standard_error": error})
+    return rows
 
 
 def independent_pixels(train: Tensor, test: Tensor) -> float:
@@ -77,14 +109,11 @@ def main() -> None:
     classifier = SVC(C=10).fit(train.numpy(), data.conditions("train").numpy())
     rows, table, samples = [], [], {}
     for seed in range(1 if parsed.quick else parsed.seeds):
-        model = trained(seed, Path("runs/reflected_diffusion") if not parsed.quick else parsed.out, parsed.quick)
-        for split in ("test", "train"):
-            x, y = data.points(split)[:600], data.conditions(split)[:600]
-            x, y = (x[:20], y[:20]) if parsed.quick else (x, y)
-            mean, error = bits(-model.log_prob_bound(x, condition=y, draws=200, generator=_seeded(seed)).double())
-            table.append({"seed": seed, "digits": split, "bits_per_dimension": mean, "standard_error": error})
-        for name, (method, steps) in STEPS.items():
-            for w in weights:
+        for kind, ways in STEPS.items():
+            model = trained(kind, seed, parsed.out if parsed.quick else RUNS, parsed.quick)
+            if isinstance(model, mg.diffusion.ReflectedDiffusion):
+                table += bound_rows(model, data, seed, parsed.quick)
+            for (name, (method, steps)), w in product(ways.items(), weights):
                 x = model.sample(
                     num, condition=labels, guidance_scale=1.0 + w, steps=4 if parsed.quick else steps, method=method,
                     generator=_seeded(seed),
@@ -124,14 +153,14 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def _row(seed: int, name: str, w: int, x: Tensor, everything: Tensor, classifier, labels: Tensor) -> dict[str, object]:
-    earlier = EARLIER[name][w]
+    earlier = EARLIER[name].get(w, ("", "", ""))
     return {
         "seed": seed, "method": name, "weight": w,
         "frechet": float(mg.metrics.frechet_distance(x, everything)), "frechet_earlier": earlier[0],
         "below": float((x < 0.01).float().mean()), "below_earlier": earlier[1],
         "above": float((x > 0.99).float().mean()),
         "agreement": classifier.score(x.numpy(), labels.numpy()), "agreement_earlier": earlier[2],
-        "inside": bool(mg.domains.Box(0.0, 1.0, dim=64).contains(x).all()),
+        "inside": bool(UNIT.contains(x).all()),
     }  # fmt: skip
 
 
@@ -145,7 +174,7 @@ def _draw(path: Path, rows: list, samples: dict, weights: tuple, train: Tensor) 
         (("frechet", "Fréchet distance"), ("below", "pixels below 0.01"), ("agreement", "classifier agreement")),
         strict=True,
     ):
-        for color, name in zip(COLORS, STEPS, strict=False):
+        for color, name in zip(COLORS, [name for ways in STEPS.values() for name in ways], strict=False):
             values = torch.tensor(
                 [[r[column] for r in rows if r["method"] == name and r["weight"] == w] for w in weights]
             )
