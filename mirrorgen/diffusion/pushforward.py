@@ -41,11 +41,10 @@ class PushforwardDiffusion(nn.Module):
     def __init__(self, bijection: Bijection, diffusion: ReflectedDiffusion) -> None:
         super().__init__()
         require_kind(bijection, Bijection, "bijection")
-        require_kind(diffusion, nn.Module, "diffusion")
-        own = getattr(diffusion, "domain", None)
-        if not _equal(own, bijection.source):
+        require_kind(diffusion, ReflectedDiffusion, "diffusion")
+        if not _equal(diffusion.domain, bijection.source):
             raise DomainError(
-                f"diffusion lives on {own!r} and bijection starts from {bijection.source!r}; "
+                f"diffusion lives on {diffusion.domain!r} and bijection starts from {bijection.source!r}; "
                 "build the diffusion on bijection.source"
             )
         self.bijection, self.diffusion = bijection, diffusion
@@ -111,9 +110,9 @@ class PushforwardDiffusion(nn.Module):
         return bound + self.bijection.inverse_log_abs_det(x)
 
 
-def _equal(first: object, second: Domain) -> bool:
+def _equal(first: Domain, second: Domain) -> bool:
     """Whether two domains are the same set, judged by their slacks at points that determine affine functions."""
-    if type(first) is not type(second) or not isinstance(first, Domain) or first.dim != second.dim:
+    if type(first) is not type(second) or first.dim != second.dim:
         return False
     center = second.interior_point()
     points = torch.cat([center.unsqueeze(0), center + torch.eye(second.dim).to(center)])
