@@ -35,15 +35,18 @@ __all__ = [
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """``score(x, sigma)``: points ``(n, dim)`` and a scalar tensor to ``grad log p_sigma (n, dim)``."""
-Boundary = Literal["reflect", "project", "reject", "none"]
+Boundary = Literal["reflect", "symmetrize", "project", "reject", "none"]
 
 
 def move(domain: Domain, x: Tensor, step: Tensor, boundary: Boundary = "reflect") -> Tensor:
-    """``x`` after a displacement that respects the domain in one of four ways.
+    """``x`` after a displacement that respects the domain in one of five ways.
 
-    Reflection along the specular path is of weak order one for reflected diffusions. The others are comparators:
-    projection (static thresholding) is of order one half and piles mass on the walls, rejection stays where a step
-    would leave (order one in one dimension, with a larger constant), and ``"none"`` leaves.
+    - ``"reflect"``: along the specular path, which keeps the uniform law however long the step; weak order one.
+    - ``"symmetrize"``: a point that would leave is mirrored at its projection ``p``, to ``2 p - y``, or to ``p`` if
+      that is outside too; weak order one, needs a projection only, and does not keep the uniform law.
+    - ``"project"``: to the nearest point (static thresholding); order one half, and mass piles up on the walls.
+    - ``"reject"``: stays where a step would leave (Metropolis); order one with a larger constant in one dimension.
+    - ``"none"``: leaves.
 
     Raises:
         DomainError: If ``boundary`` is none of these.
@@ -56,11 +59,15 @@ def move(domain: Domain, x: Tensor, step: Tensor, boundary: Boundary = "reflect"
     end = x + step
     if boundary == "none":
         return end
-    if boundary == "project":
-        return domain.pull_inside(domain.project(end))[0]
     if boundary == "reject":
         return torch.where(domain.contains(end).unsqueeze(-1), end, x)
-    raise DomainError(f"boundary is 'reflect', 'project', 'reject' or 'none', got {boundary!r}")
+    if boundary not in ("project", "symmetrize"):
+        raise DomainError(f"boundary is 'reflect', 'symmetrize', 'project', 'reject' or 'none', got {boundary!r}")
+    nearest = domain.pull_inside(domain.project(end))[0]
+    if boundary == "project":
+        return nearest
+    mirrored = torch.where(domain.contains(end).unsqueeze(-1), end, 2 * nearest - end)
+    return torch.where(domain.contains(mirrored).unsqueeze(-1), mirrored, nearest)
 
 
 class ReverseStep(ABC):

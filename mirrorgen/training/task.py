@@ -150,7 +150,7 @@ class FlowTask(ModelTask):
 
 
 class DiffusionTask(ModelTask):
-    """Trains a ``ReflectedDiffusion`` or another diffusion model; see ``ModelTask`` for the settings of the optimisation.
+    """Trains a ``ReflectedDiffusion`` or another diffusion model; see ``ModelTask`` for the optimisation.
 
     Args:
         diffusion: The model, or its specification.
