@@ -120,7 +120,7 @@ def test_averages_and_last_iterates_without_reference():
     )
     assert bool((game.duality_gap(average) < 0.1).all())
     # The last iterate comes near and leaves again.
-    assert bool((torch.stack(last[-200:]).amax(0) > 0.5).all())
+    assert bool((torch.stack(last[-200:]).amax(0) > 10 * game.duality_gap(average)).all())
 
 
 def test_two_sequences_are_one_without_reference():
