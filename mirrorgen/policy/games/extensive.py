@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.policy.games.histories import Histories
 from mirrorgen.policy.games.rules import GameState, InfosetRecord, NodeRecord, explore
 
 __all__ = ["ExtensiveGame", "compile_game"]
@@ -25,7 +26,8 @@ class ExtensiveGame(nn.Module):
     Buffers: ``mask`` (infosets, actions), ``owner`` (infosets), ``parent`` (infosets): the owner's sequence before;
     ``target, source, weight`` (entries): gradient of every sequence from the other player's plan, then the
     counterfactual reach of every infoset. ``levels`` are slices of infosets, ``keys`` and ``labels`` their names and
-    those of their actions, ``payoff_bound`` the largest absolute entry of the payoff matrix between sequences.
+    those of their actions, ``payoff_bound`` the largest absolute entry of the payoff matrix between sequences,
+    ``histories`` the tree that draws of plays need.
     """
 
     mask: Tensor
@@ -55,6 +57,7 @@ class ExtensiveGame(nn.Module):
         self.register_buffer("mask", torch.arange(width) < counts.unsqueeze(-1))
         self.register_buffer("owner", torch.tensor([i.player for i in ordered]))
         self.register_buffer("parent", torch.tensor([sequence(i.parent, i.player) for i in ordered]))
+        self.histories = Histories(nodes, place, sequence)
         payoffs, reach = _entries(nodes, place, sequence, 2 + len(ordered) * width)
         self.payoff_bound = max((abs(w) for w in payoffs.values()), default=0.0)
         entries = {**payoffs, **reach}
@@ -120,7 +123,8 @@ class ExtensiveGame(nn.Module):
             ``(*batch, infosets)``: the probability that chance and the other player lead there.
         """
         total = plan.new_zeros(*plan.shape[:-1], self.num_sequences + self.num_infosets)
-        total = total.index_add(-1, self.target, plan.index_select(-1, self.source) * self.weight)
+        parts = plan.index_select(-1, self.source) * self.weight
+        total = total.scatter_add(-1, self.target.expand_as(parts), parts)
         return total[..., : self.num_sequences], total[..., self.num_sequences :]
 
     def induction(self, gradient: Tensor, value: Callable[[slice, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -140,14 +144,20 @@ class ExtensiveGame(nn.Module):
             gradient = gradient.index_add(-1, self.parent[level], value(level, part.unflatten(-1, (-1, width))))
         return gradient[..., :2], gradient[..., 2:].unflatten(-1, self.mask.shape)
 
+    def counterfactual_values(self, log_policy: Tensor) -> tuple[Tensor, Tensor]:
+        """``q`` of ``induction`` under ``log_policy`` ``(*batch, infosets, actions)``, and the counterfactual reach."""
+        policy = log_policy.exp()
+        # A product with ones: sums over so short an axis are slow.
+        ones = policy.new_ones(policy.shape[-1])
+        gradient, reach = self.gradients(self.plan(log_policy))
+        return self.induction(gradient, lambda level, q: (policy[..., level, :] * q) @ ones)[1], reach
+
     def action_values(self, log_policy: Tensor) -> Tensor:
         """``Q(I, a)``: the owner's expected payoff after ``a``, given that play is at the infoset ``I``.
 
         Zero where chance and the other player never lead to the infoset.
         """
-        policy = log_policy.exp()
-        gradient, reach = self.gradients(self.plan(log_policy))
-        _, q = self.induction(gradient, lambda level, q: (policy[..., level, :] * q).sum(-1))
+        q, reach = self.counterfactual_values(log_policy)
         reach = reach.unsqueeze(-1)
         return torch.where(reach > 0, q / reach, 0.0)
 

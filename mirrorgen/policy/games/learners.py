@@ -6,7 +6,7 @@ and extensive-form games share them: a normal-form game has one infoset per play
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class State:
         played: The policy whose values the last step used: the one to average.
         previous: The last step's values, for optimism.
         step: Number of steps done.
+        weight: Of ``played`` in the average.
     """
 
     log_policy: Tensor
@@ -63,12 +64,17 @@ class State:
     played: Tensor
     previous: Tensor | None = None
     step: int = 0
+    weight: float = 1.0
 
 
-class Learner(Protocol):
+AnyGame = TypeVar("AnyGame", bound=Game)
+Kind = TypeVar("Kind", bound=Game, contravariant=True)
+
+
+class Learner(Protocol[Kind]):
     """A method: one step at all infosets."""
 
-    def step(self, game: Game, state: State) -> State:
+    def step(self, game: Kind, state: State) -> State:
         """The next state."""
 
 
@@ -161,8 +167,8 @@ class MirrorProx:
 
 @torch.no_grad()
 def run(
-    learner: Learner,
-    game: Game,
+    learner: Learner[AnyGame],
+    game: AnyGame,
     iterations: int,
     *,
     start: Tensor | None = None,
@@ -189,13 +195,14 @@ def run(
     if iterations < 1:
         raise DomainError(f"iterations must be at least 1, got {iterations}")
     start = game.uniform() if start is None else start
-    state, total = State(start, game.uniform() if magnet is None else magnet, played=start), torch.zeros(())
+    state = State(start, game.uniform() if magnet is None else magnet, played=start)
+    total, weight = torch.zeros_like(game.plan(start)), 0.0
     for _ in range(iterations):
         state = learner.step(game, state)
-        total = total + game.plan(state.played)
+        total, weight = total + state.weight * game.plan(state.played), weight + state.weight
         if callback is not None:
             callback(state)
-    return state, game.policy(total / iterations)
+    return state, game.policy(total / weight)
 
 
 def _options(step_size: Schedule, magnet_weight: Schedule, game: Game, state: State) -> dict:
