@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.divergences import kl
+from mirrorgen.policy.munchausen import tsallis_entropy
 from mirrorgen.policy.proximal import proximal_step
 from mirrorgen.policy.tabular.mdp import TabularMDP
 
@@ -47,7 +48,7 @@ def mirror_value_iteration(
             new = _greedy(q)
         else:
             new = proximal_step(logs, q, step_size=step, magnet_weight=entropy_weight)
-        values = (new.exp() * q).sum(-1) + entropy_weight * _entropy(new)
+        values = (new.exp() * q).sum(-1) + entropy_weight * tsallis_entropy(new)
         if kl_weight:
             values = values - kl_weight * kl(new, logs)
         q, logs = mdp.action_values(values) + (0.0 if errors is None else errors(k)), new
@@ -73,7 +74,7 @@ def averaged_value_iteration(
     for k in range(iterations):
         logits = share * logits + q / (kl_weight + entropy_weight)
         new = torch.log_softmax(logits, -1)
-        regular = entropy_weight * _entropy(new) - kl_weight * kl(new, logs)
+        regular = entropy_weight * tsallis_entropy(new) - kl_weight * kl(new, logs)
         q = mdp.action_values((new.exp() * q).sum(-1) + regular) + (0.0 if errors is None else errors(k))
         logs = new
     return logs, q
@@ -113,7 +114,3 @@ def _check(kl_weight: float, entropy_weight: float) -> None:
 
 def _greedy(q: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(q.argmax(-1), q.shape[-1]).to(q).log()
-
-
-def _entropy(logs: Tensor) -> Tensor:
-    return -torch.special.xlogy(logs.exp(), logs.exp()).sum(-1)
