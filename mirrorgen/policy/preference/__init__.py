@@ -11,6 +11,7 @@ from mirrorgen.policy.preference.algorithms import (
 )
 from mirrorgen.policy.preference.games import PreferenceGame, random_game, sample_actions, tournament_game
 from mirrorgen.policy.preference.group import asymre_loss, clip_mask, group_baseline, group_reinforce_loss
+from mirrorgen.policy.preference.language import CharacterPolicy, sample_answers, sequence_log_prob
 from mirrorgen.policy.preference.losses import (
     dno_loss,
     inpo_loss,
@@ -21,14 +22,18 @@ from mirrorgen.policy.preference.losses import (
     rebel_loss,
     squared_preference_loss,
 )
+from mirrorgen.policy.preference.tuning import OBJECTIVES, PreferenceTuning
 
 __all__ = [
+    "CharacterPolicy",
     "Learner",
     "MirrorDescent",
     "NashMD",
     "NashMirrorProx",
     "OptimisticMirrorDescent",
+    "OBJECTIVES",
     "PreferenceGame",
+    "PreferenceTuning",
     "State",
     "asymre_loss",
     "clip_mask",
@@ -44,6 +49,8 @@ __all__ = [
     "rebel_loss",
     "run",
     "sample_actions",
+    "sample_answers",
+    "sequence_log_prob",
     "squared_preference_loss",
     "tournament_game",
 ]
