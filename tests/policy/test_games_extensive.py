@@ -190,7 +190,9 @@ def test_bad_input():
     with pytest.raises(DomainError, match="no infoset"):
         kuhn_poker().index(0, "7:")
     with pytest.raises(ShapeError, match="12, 2"):
-        kuhn_poker().plan(torch.zeros(12, 3))
+        kuhn_poker().plan(torch.zeros(12, 3, dtype=F64))
+    with pytest.raises(ShapeError, match="float64"):
+        kuhn_poker().plan(torch.zeros(12, 2))
     with pytest.raises(DomainError, match="cards"):
         kuhn_poker(1)
     with pytest.raises(DomainError, match="side"):

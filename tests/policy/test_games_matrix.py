@@ -107,6 +107,12 @@ def test_agrees_with_the_engine_for_trees():
     assert torch.allclose(flat.log_policy, dilated.log_policy, atol=1e-14)
 
 
+def test_integer_payoffs():
+    pennies = MatrixGame(torch.tensor([[1, -1], [-1, 1]]))
+    assert pennies.uniform().dtype == F64
+    assert float(pennies.exploitability(pennies.uniform())) == 0
+
+
 def test_bad_input():
     with pytest.raises(ShapeError, match="a, b > 0"):
         MatrixGame(torch.zeros(3))

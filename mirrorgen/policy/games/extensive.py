@@ -95,8 +95,10 @@ class ExtensiveGame(nn.Module):
         """The plans ``(*batch, sequences)`` of both players: products of own probabilities along own moves.
 
         Raises:
-            ShapeError: If ``log_policy`` is not ``(*batch, infosets, actions)``.
+            ShapeError: If ``log_policy`` is not ``(*batch, infosets, actions)`` in the dtype of ``weight``, float64.
         """
+        if log_policy.dtype != self.weight.dtype:
+            raise ShapeError(f"policies of this game are {self.weight.dtype}, got {log_policy.dtype}; convert them")
         if log_policy.shape[-2:] != self.mask.shape:
             raise ShapeError(f"a policy is (*batch, {', '.join(map(str, self.mask.shape))}), got {log_policy.shape}")
         policy = log_policy.exp()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.divergences import kl
+from mirrorgen.numerics import upcast
 from mirrorgen.policy.games.extensive import ExtensiveGame, compile_game
 from mirrorgen.policy.games.rules import TERMINAL
 
@@ -20,7 +21,7 @@ class MatrixGame(nn.Module):
     different numbers of actions, ``mask`` says which are allowed.
 
     Args:
-        payoff: ``A``, ``(*batch, actions of player 0, actions of player 1)``.
+        payoff: ``A``, ``(*batch, actions of player 0, actions of player 1)``; kept in float64.
 
     Raises:
         ShapeError: If ``payoff`` has fewer than two axes or an empty one.
@@ -36,7 +37,7 @@ class MatrixGame(nn.Module):
             raise ShapeError(f"payoff must be (*batch, a, b) with a, b > 0, got {tuple(payoff.shape)}")
         if not bool(torch.isfinite(payoff).all()):
             raise DomainError("payoff has entries that are NaN or infinite")
-        first, second = payoff.shape[-2:]
+        payoff, (first, second) = upcast(payoff), payoff.shape[-2:]
         width = max(first, second)
         self.shape = (first, second)
         self.register_buffer("payoff", nn.functional.pad(payoff, (0, width - second, 0, width - first)))
