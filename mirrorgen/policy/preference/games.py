@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mirrorgen.errors import ConvergenceError, DomainError, ShapeError
+from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.divergences import kl
+from mirrorgen.policy.preference.equilibrium import newton_equilibrium
 from mirrorgen.policy.proximal import proximal_step
 
 __all__ = ["PreferenceGame", "random_game", "sample_actions", "tournament_game"]
@@ -92,14 +93,11 @@ class PreferenceGame:
         return 2 * self.beta * kl(policy, self.best_response(policy))
 
     def nash(self, *, tolerance: float = 1e-13, iterations: int = 200) -> Tensor:
-        """The equilibrium ``log pi = log ref + P pi / beta + c``, by damped Newton steps in the log-probabilities.
-
-        The Jacobian is similar to the identity minus an antisymmetric matrix, hence never singular, and a decrease of
-        the residual is always possible. Nothing is shared with the algorithms that are tested against it.
+        """The equilibrium, as log-probabilities in float64; see ``newton_equilibrium``.
 
         Args:
-            tolerance: Largest ``beta``-scaled residual of the equation.
-            iterations: Bound on the number of steps.
+            tolerance: Largest norm of the residual of the equation, in units of preferences.
+            iterations: Bound on the number of Newton steps.
 
         Returns:
             ``log pi``, ``(*batch, K)``.
@@ -109,27 +107,9 @@ class PreferenceGame:
             ConvergenceError: If the bound is reached, with the residual.
         """
         self._regularised("a unique equilibrium")
-        antisymmetric = self.preferences.double() - 0.5
-        reference = self.reference.double().expand(antisymmetric.shape[:-1])
-        theta, scale = reference, torch.ones_like(reference[..., :1])
-        residual = _residual(theta, reference, antisymmetric, self.beta)
-        for _ in range(iterations):
-            size = residual.norm(dim=-1, keepdim=True)
-            if float(size.max()) * self.beta <= tolerance:
-                return theta.log_softmax(-1)
-            newton = torch.linalg.solve(_jacobian(theta, antisymmetric, self.beta), -residual)
-            # Half a step where the residual would grow, up to a double step of the last accepted one elsewhere.
-            scale = (2 * scale).clamp_max(1.0)
-            for _ in range(40):
-                trial = theta + scale * newton
-                new = _residual(trial, reference, antisymmetric, self.beta)
-                worse = ~(new.norm(dim=-1, keepdim=True) <= (1 - 1e-4 * scale) * size)
-                if not bool((worse & (size * self.beta > tolerance)).any()):
-                    break
-                scale = torch.where(worse, scale / 2, scale)
-            theta, residual = trial, new
-        worst = float(size.max()) * self.beta
-        raise ConvergenceError(f"no equilibrium after {iterations} steps; residual {worst:.1e}; raise beta", worst)
+        return newton_equilibrium(
+            self.preferences, self.reference, self.beta, tolerance=tolerance, iterations=iterations
+        )
 
     def compare(self, first: Tensor, second: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Whether answers ``first`` beat ``second``, drawn from the Bernoulli laws ``P[first, second]``.
@@ -206,14 +186,3 @@ def _check_preferences(preferences: Tensor) -> None:
     excess = float((preferences + preferences.mT - 1).abs().max())
     if excess > 1e-6:
         raise DomainError(f"P + P^T must be 1, of two answers one wins; off by {excess:.1e}: use (P + 1 - P^T) / 2")
-
-
-def _residual(theta: Tensor, reference: Tensor, antisymmetric: Tensor, beta: float) -> Tensor:
-    """``theta - log ref - A softmax(theta) / beta``; at its zero ``softmax(theta)`` is the equilibrium."""
-    return theta - reference - (antisymmetric @ theta.softmax(-1).unsqueeze(-1)).squeeze(-1) / beta
-
-
-def _jacobian(theta: Tensor, antisymmetric: Tensor, beta: float) -> Tensor:
-    p = theta.softmax(-1)
-    slope = antisymmetric * p.unsqueeze(-2) - (antisymmetric @ p.unsqueeze(-1)) * p.unsqueeze(-2)
-    return torch.eye(p.shape[-1], dtype=p.dtype) - slope / beta
