@@ -1,7 +1,7 @@
 """Solving two-player zero-sum games by proximal steps: Kuhn poker, Leduc poker, liar's dice, normal form.
 
 games_behavioural.csv  exploitability by steps: magnetic mirror descent at infosets, annealed or with a moving magnet,
-                       and CFR+, beside published numbers
+                       and CFR+, beside references
 games_dilated.csv      the same on plans with dilated entropy: gap of the regularised game, exploitability of its limit
 games_qre.csv          exploitability of quantal response equilibria by temperature, behavioural form
 games_normal.csv       duality gaps of multiplicative weights, its optimistic form and mirror prox in normal form
@@ -12,8 +12,9 @@ games_normal.png       those of games_normal.csv
 
 Some of them only: --only normal,qre.
 
-Reference columns are numbers that others found: annealed schedules by the code of Sokota et al. (2023), dilated entropy
-and CFR+ by OpenSpiel's implementations, normal form by an independent one.
+Reference columns: dilated entropy and CFR+ by OpenSpiel's implementations, the other two by an independent one in NumPy
+(the official code's schedules: Sokota et al., "A Unified Approach to Reinforcement Learning, Quantal Response
+Equilibria, and Two-Player Zero-Sum Games", 2023).
 """
 
 import time
@@ -222,7 +223,7 @@ def speed(quick: bool) -> list[dict[str, object]]:
                 state = State(start, start, start)
                 spent = min(_time(learner, game, state) for _ in range(2 if quick else 12))
                 row[name + (" in a batch" if batch else "")] = 1000 * spent / (32 if batch else 1)
-        row["numpy reference"] = numpy.get(title, "")
+        row["numpy"] = numpy.get(title, "")
         rows.append(row)
     return rows
 
@@ -274,7 +275,7 @@ def all_behavioural(quick: bool) -> list[dict[str, object]]:
 
 SHOWN = {"annealed": "last iterate", "moving magnet": "last iterate", "CFR+": "average"}
 TABLES = {
-    "speed": (speed, "milliseconds of processor time per step and policy; numpy: an earlier prototype in float64"),
+    "speed": (speed, "milliseconds of processor time per step and policy; numpy: the behavioural step in NumPy"),
     "dilated": (dilated, "gap: of the game with dilated entropy times alpha; default step size"),
     "search": (search, "Leduc poker, ranks only; step size 0.5, weight 0.05 of a uniform magnet"),
     "normal": (normal, "gaps: max_a (A y)_a - min_b (A^T x)_b"),

@@ -1,7 +1,7 @@
 """Small poker games: one private card each, rounds of betting with fixed raises, a public card between rounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mirrorgen.errors import DomainError
 from mirrorgen.policy.games.extensive import ExtensiveGame, compile_game
@@ -36,7 +36,6 @@ class Poker:
     merge_suits: bool = False
     cards: tuple[int, ...] = ()
     bets: tuple[str, ...] = ("",)
-    _finished: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.ranks * self.suits < 1 + len(self.raises):
@@ -50,7 +49,8 @@ class Poker:
     def player(self) -> int:
         if len(self.cards) < 1 + len(self.bets):
             return CHANCE
-        return TERMINAL if self._finished else len(self.bets[-1]) % 2
+        # A closed round that is not the last one has an empty one behind it.
+        return TERMINAL if _closed(self.bets[-1]) else len(self.bets[-1]) % 2
 
     @property
     def actions(self) -> Sequence[int | str]:
@@ -83,18 +83,20 @@ class Poker:
     def child(self, action: object) -> "Poker":
         if isinstance(action, int):
             return replace(self, cards=(*self.cards, action))
-        line = self.bets[-1] + str(action)
-        bets = (*self.bets[:-1], line)
-        closed = action == "c" and len(line) > 1
-        if closed and len(bets) < len(self.raises):
-            return replace(self, bets=(*bets, ""))
-        return replace(self, bets=bets, _finished=closed or action == "f")
+        bets = (*self.bets[:-1], self.bets[-1] + str(action))
+        more = action == "c" and _closed(bets[-1]) and len(bets) < len(self.raises)
+        return replace(self, bets=(*bets, "") if more else bets)
 
     def _rank(self, card: int) -> int:
         return card // self.suits
 
     def _strength(self, card: int) -> tuple[bool, int]:
         return any(self._rank(card) == self._rank(c) for c in self.cards[2:]), self._rank(card)
+
+
+def _closed(line: str) -> bool:
+    """Whether a round is over: by a fold, by a call, or by two checks."""
+    return line.endswith("f") or (line.endswith("c") and len(line) > 1)
 
 
 def kuhn_poker(cards: int = 3) -> ExtensiveGame:

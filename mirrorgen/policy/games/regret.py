@@ -21,7 +21,7 @@ class RegretMatchingPlus:
 
     def step(self, game: ExtensiveGame, state: State) -> State:
         logs, uniform = state.log_policy, game.uniform()
-        regret = torch.zeros_like(logs.exp()) if state.previous is None else state.previous
+        regret = torch.zeros_like(logs) if state.previous is None else state.previous
         for player in (0, 1):
             q, _ = game.counterfactual_values(logs)
             gain = q - (logs.exp() * q).sum(-1, keepdim=True)
