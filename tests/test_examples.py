@@ -69,6 +69,7 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("reflected_diffusion/order_domains.py", [], ["order_domains.csv", "order_domains.png"]),
         ("reflected_diffusion/domains.py", [], ["domains.csv", "domains.png"]),
         ("reflected_diffusion/published.py", [], ["published.csv"]),
+        ("reflected_diffusion/simplex.py", [], ["simplex.csv", "simplex.png"]),
         ("reflected_diffusion/digits.py", [], ["digits.csv", "digits_bits.csv", "digits.png"]),
         (
             "reflected_diffusion/toy2d.py",
