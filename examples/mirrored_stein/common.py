@@ -1,9 +1,6 @@
-"""Shared by these scripts: batches of particle sets, energy distances with their floor, tables, figures."""
+"""Shared by these scripts: batches of particle sets, energy distances with their floor, and what all studies share."""
 
-import argparse
-import csv
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,20 +9,11 @@ from torch import Tensor
 from mirrorgen.metrics import energy_distance
 from mirrorgen.samplers import Kernel, run
 
-COLORS = ["#1b6ca8", "#d1495b", "#2e8b57", "#edae49", "#6b4c9a", "#8d6a4f", "#444444", "#00a0b0"]
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from report import COLORS, clean, figure, options, show, write_csv
 
-def options(description: str, **extra: object) -> argparse.Namespace:
-    """``--quick``, ``--out`` and numbers with defaults."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: a check that everything runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
-    for name, default in extra.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
-    parsed = parser.parse_args()
-    parsed.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    return parsed
+__all__ = ["COLORS", "clean", "figure", "floor", "options", "show", "trajectories", "write_csv"]
 
 
 def trajectories(kernel: Kernel, starts: list[Tensor], num_steps: int, every: int) -> Tensor:
@@ -39,45 +27,3 @@ def floor(draws: Tensor, n: int, reference: Tensor, repeats: int = 100) -> tuple
     """Mean and standard deviation of the V-statistic between ``n`` exact draws and ``reference``."""
     values = torch.stack([energy_distance(part, reference) for part in draws.split(n)[:repeats]])
     return float(values.mean()), float(values.std())
-
-
-def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -> None:
-    """``rows`` under comment lines, the command first."""
-    arguments = sys.argv[1:]
-    if "--out" in arguments:  # A folder of one machine says nothing.
-        place = arguments.index("--out")
-        del arguments[place : place + 2]
-    command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *arguments])
-    with path.open("w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    print(f"wrote {path}")
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    """Print rows as an aligned table."""
-    cells = [list(rows[0]), *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    print("\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells))
-
-
-def figure(width: float, height: float):
-    """A matplotlib figure that draws without a screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
-
-
-def clean(axis, title: str, xlabel: str, ylabel: str) -> None:
-    """Titles, light grid, no box."""
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
-    axis.grid(alpha=0.25, linewidth=0.6)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)

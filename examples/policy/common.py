@@ -1,73 +1,10 @@
-"""Shared by these scripts: options, tables, figures."""
+"""Shared by these scripts: what all studies share."""
 
-import argparse
-import csv
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
-import torch
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-COLORS = ["#1b6ca8", "#d1495b", "#2e8b57", "#edae49", "#6b4c9a", "#8d6a4f", "#444444", "#00a0b0"]
+from report import COLORS, clean, figure, options, save, show, write_csv
 
-
-def options(description: str | None, **extra: object) -> argparse.Namespace:
-    """``--quick``, ``--out`` and numbers with defaults."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: a check that everything runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
-    for name, default in extra.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
-    parsed = parser.parse_args()
-    parsed.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    return parsed
-
-
-def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -> None:
-    """``rows`` under comment lines, the command first."""
-    arguments = sys.argv[1:]
-    if "--out" in arguments:  # A folder of one machine says nothing.
-        place = arguments.index("--out")
-        del arguments[place : place + 2]
-    command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *arguments])
-    with path.open("w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    print(f"wrote {path}")
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    """Print rows as an aligned table."""
-    cells = [list(rows[0]), *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
-
-
-def figure(width: float, height: float):
-    """A matplotlib figure that draws without a screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
-
-
-def save(made, path: Path) -> None:
-    """Write a figure."""
-    made.savefig(path, dpi=150)
-    print(f"wrote {path}")
-
-
-def clean(axis, title: str, xlabel: str, ylabel: str) -> None:
-    """Titles, light grid, no box."""
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
-    axis.grid(alpha=0.25, linewidth=0.6)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+__all__ = ["COLORS", "clean", "figure", "options", "save", "show", "write_csv"]
