@@ -66,6 +66,7 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("mirrored_stein/intervals.py", [], ["intervals.csv", "intervals.png"]),
         ("reflected_diffusion/run.py", ["--only", "kernels"], ["kernels.csv", "truncation.csv", "kernels.png"]),
         ("reflected_diffusion/order.py", [], ["order.csv", "order.png"]),
+        ("reflected_diffusion/inside.py", [], ["inside.csv", "billiard.csv"]),
         ("reflected_diffusion/order_domains.py", [], ["order_domains.csv", "order_domains.png"]),
         ("reflected_diffusion/domains.py", [], ["domains.csv", "domains.png"]),
         ("reflected_diffusion/published.py", [], ["published.csv"]),
