@@ -67,6 +67,7 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("reflected_diffusion/run.py", ["--only", "kernels"], ["kernels.csv", "truncation.csv", "kernels.png"]),
         ("reflected_diffusion/order.py", [], ["order.csv", "order.png"]),
         ("reflected_diffusion/inside.py", [], ["inside.csv", "billiard.csv"]),
+        ("reflected_diffusion/patches.py", [], ["patches.csv", "patches.png"]),
         ("reflected_diffusion/order_domains.py", [], ["order_domains.csv", "order_domains.png"]),
         ("reflected_diffusion/domains.py", [], ["domains.csv", "domains.png"]),
         ("reflected_diffusion/published.py", [], ["published.csv"]),
