@@ -58,3 +58,15 @@ def test_laws_of_reflected_and_projected_steps(boundary, reference):
     for steps, expected in reference.items():
         found = total_variation(diffusion.EulerMaruyama(boundary), steps)
         assert found == pytest.approx(expected, rel=0.15, abs=0.003)
+
+
+def test_long_steps_in_a_box_keep_the_digits_of_the_point():
+    # Whole periods change nothing, exactly; a point that lost its digits would often land on a wall's neighbour.
+    box = Box(-1.0, 1.0, dim=4)
+    generator = torch.Generator().manual_seed(5)
+    x = box.sample_uniform(1000, generator=generator).float()
+    step = torch.randn(1000, 4, generator=generator)
+    assert torch.equal(box.reflect(x, torch.full_like(x, 4.0 * 2**20)), box.reflect(x, torch.zeros_like(x)))
+    long = 1e6 * step
+    exact = box.reflect(x.double(), long.double())
+    assert float((box.reflect(x, long) - exact).abs().max()) < 1e-6

@@ -72,7 +72,8 @@ class Box(Domain):
         # Unfolding: the path is straight in the mirrored copies of the box, whose period is twice the width.
         low, high = self._bounds(x)
         width = high - low
-        phase = torch.remainder(x - low + step, 2 * width)
+        # Whole periods go first, exactly: added to a long step the point would lose its digits.
+        phase = torch.remainder(x - low + torch.fmod(step, 2 * width), 2 * width)
         return self.pull_inside(low + torch.where(phase > width, 2 * width - phase, phase))[0]
 
     def pull_inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
