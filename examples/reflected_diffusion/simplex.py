@@ -233,19 +233,18 @@ def main() -> None:
     sizes = Sizes(chosen.seeds, chosen.iterations)
     sizes = Sizes(1, 4, 1000, 200, 400, 20, 4, 3) if chosen.quick else sizes
     cases = [Case("Simplex(4)", faces(4)), Case("Simplex(8)", faces(8)), Case("Simplex(3) x Box", Blocks())]
+    notes = [
+        f"{sizes.iterations} iterations; {sizes.samples} samples, {sizes.exact} exact draws, {sizes.held_out} held out",
+        "energy: unbiased, may be negative; kl: nats, by the probability flow; seconds: processor time, one thread",
+    ]
     rows: list[dict[str, object]] = []
     kept = {}
     for case in cases:
         made, kept[case.name] = study(case, sizes)
         rows += made
-    rows += averages(rows)
-    show([r for r in rows if r["seed"] == "mean"])
-    notes = [
-        f"{sizes.iterations} iterations; {sizes.samples} samples, {sizes.exact} exact draws, {sizes.held_out} held out",
-        "energy: unbiased, may be negative; kl: nats, by the probability flow; seconds: processor time, one thread",
-    ]
-    write_csv(chosen.out / "simplex.csv", notes, rows)
-    draw([r for r in rows if r["seed"] != "mean"], kept, {c.name: c.domain for c in cases}, chosen.out / "simplex.png")
+        write_csv(chosen.out / "simplex.csv", notes, rows + averages(rows))
+    show(averages(rows))
+    draw(rows, kept, {c.name: c.domain for c in cases}, chosen.out / "simplex.png")
 
 
 if __name__ == "__main__":
