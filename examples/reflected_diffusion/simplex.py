@@ -16,7 +16,8 @@ For all the same perceptron (three layers of 128), iterations, 512 pairs of a po
 levels from 0.005 to 1.5 times the extent of the set of the motion. Writes ``simplex.csv``: energy distance of 5,000
 samples (100 steps of the predictor-corrector, 200 evaluations) to 10,000 exact draws (unbiased, may be negative; floor:
 other exact draws), ``kl`` the mean of ``log p - log q`` over 600 held-out exact draws with the density ``q`` of the
-probability flow and its standard error, the share inside, processor seconds; and ``simplex.png``.
+probability flow and its standard error, the share inside, processor seconds; and ``simplex.png``, which shows values
+below 1e-5 at 1e-5.
 """
 
 import math
