@@ -1,6 +1,7 @@
 """Shared by the studies of these folders: options, tables, figures."""
 
 import argparse
+import contextlib
 import csv
 import sys
 from collections.abc import Iterable
@@ -12,11 +13,14 @@ COLORS = ["#1b6ca8", "#d1495b", "#2e8b57", "#edae49", "#6b4c9a", "#8d6a4f", "#44
 
 
 def options(description: str | None, **extra: object) -> argparse.Namespace:
-    """``--quick``, ``--out`` and numbers with defaults."""
+    """``--quick``, ``--out``, numbers with defaults, and switches where the default is ``False``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a check that everything runs")
     parser.add_argument("--out", type=Path, default=Path(sys.argv[0]).parent / "results", help="folder of the results")
     for name, default in extra.items():
+        if default is False:
+            parser.add_argument(f"--{name}", action="store_true", help="keep the rows of an interrupted run")
+            continue
         parser.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
     parsed = parser.parse_args()
     parsed.out.mkdir(parents=True, exist_ok=True)
@@ -30,6 +34,7 @@ def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -
     if "--out" in arguments:  # A folder of one machine says nothing.
         place = arguments.index("--out")
         del arguments[place : place + 2]
+    arguments = [a for a in arguments if a != "--resume"]  # Its rows are those of one whole run.
     command = " ".join(["python", "/".join(Path(sys.argv[0]).parts[-3:]), *arguments])
     with path.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in (f"command: {command}", f"torch {torch.__version__}", *notes))
@@ -37,6 +42,21 @@ def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -
         writer.writeheader()
         writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     print(f"wrote {path}")
+
+
+def kept_rows(path: Path, resume: bool) -> list[dict[str, object]]:
+    """Rows that an interrupted run wrote, none unless ``resume``; numbers as numbers."""
+    if not (resume and path.exists()):
+        return []
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def show(rows: list[dict[str, object]]) -> None:

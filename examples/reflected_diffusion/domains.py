@@ -1,6 +1,6 @@
 """Every way to diffuse on the same sets: cubes and corner simplices in 2, 3 and 10 dimensions.
 
-    python examples/reflected_diffusion/domains.py [--quick] [--seeds 2] [--iterations 3000] [--out DIR]
+    python examples/reflected_diffusion/domains.py [--quick] [--seeds 2] [--iterations 3000] [--resume] [--out DIR]
 
 Laws: on ``[-1, 1]^d`` seven tenths of a normal at ``(.5, ...)`` and three tenths of one at ``(-.5, ...)``, deviation
 .25, truncated, the recipe of the benchmark of Fishman et al., "Diffusion Models for Constrained Domains" (2023); on the
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from common import COLORS, clean, draws, figure, options, save, show, train, write_csv
+from common import COLORS, clean, draws, figure, kept_rows, options, save, show, train, write_csv
 from torch import Tensor, nn
 
 import mirrorgen as mg
@@ -260,11 +260,13 @@ def draw_table(rows: list[dict], path) -> None:
 
 def main() -> None:
     """Train, sample, compare, law after law."""
-    chosen = options(__doc__, seeds=2, iterations=3000)
+    chosen = options(__doc__, seeds=2, iterations=3000, resume=False)
     sizes = Sizes(500, 200, 4, 4) if chosen.quick else Sizes(iterations=chosen.iterations)
     notes = [f"{sizes.iterations} iterations, {sizes.samples} samples; exact draws: the floor, one set against another"]
-    rows: list[dict[str, object]] = []
-    for shape, dim in ((s, d) for s in ("cube", "simplex") for d in ((2,) if chosen.quick else (2, 3, 10))):
+    rows = kept_rows(chosen.out / "domains.csv", chosen.resume)
+    done = {(r["domain"], r["dim"]) for r in rows}
+    cases = [(s, d) for s in ("cube", "simplex") for d in ((2,) if chosen.quick else (2, 3, 10))]
+    for shape, dim in (c for c in cases if c not in done):
         rows += study(Case(shape, dim), sizes, 1 if chosen.quick else chosen.seeds)
         write_csv(chosen.out / "domains.csv", notes, rows)
     show(rows)

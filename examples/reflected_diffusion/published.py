@@ -1,6 +1,6 @@
 """Reflected diffusion on the targets of Mirror Flow Matching: the rows that its tables lack.
 
-    python examples/reflected_diffusion/published.py [--quick] [--seeds 1] [--out DIR]
+    python examples/reflected_diffusion/published.py [--quick] [--seeds 1] [--resume] [--out DIR]
 
 Trains ``configs/diffusion/{polytope10,ball6,simplex}.yaml`` through the command line and compares 10,000 samples with
 the 10,000 held-out points of the ten-dimensional polytope, the six-dimensional ball and a Dirichlet law on the simplex:
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import options, show, write_csv
+from common import kept_rows, options, show, write_csv
 from torch import Tensor
 
 import mirrorgen as mg
@@ -74,10 +74,11 @@ def study(name: str, seeds: int, runs: Path, quick: bool) -> list[dict[str, obje
 
 def main() -> None:
     """All targets, table."""
-    chosen = options(__doc__, seeds=1)
+    chosen = options(__doc__, seeds=1, resume=False)
     runs = chosen.out if chosen.quick else Path("runs/reflected_diffusion")
-    rows: list[dict[str, object]] = []
-    for name in TARGETS:
+    rows = kept_rows(chosen.out / "published.csv", chosen.resume)
+    done = {r["target"] for r in rows}
+    for name in (t for t in TARGETS if t not in done):
         rows += study(name, chosen.seeds, runs, chosen.quick)
         write_csv(chosen.out / "published.csv", ["against held-out points; training 5,000 iterations"], rows)
     show(rows)
