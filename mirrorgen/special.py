@@ -34,8 +34,13 @@ def expm1_gap(u: Tensor) -> Tensor:
     near = u.abs() < 0.5
     small = torch.where(near, u, torch.zeros_like(u))
     large = torch.where(near, torch.ones_like(u), u)
-    series = _horner(small, [1.0 / math.factorial(k) for k in range(2, 16)])
-    return torch.where(near, small.square() * series, torch.expm1(large) - large)
+    return torch.where(near, _expm1_gap_series(small), torch.expm1(large) - large)
+
+
+def _expm1_gap_series(u: Tensor) -> Tensor:
+    """``e^u - 1 - u`` for ``|u| < .5``, to the rounding of the dtype."""
+    last = 16 if u.dtype == torch.float64 else 9
+    return u.square() * _horner(u, [1.0 / math.factorial(k) for k in range(2, last)])
 
 
 def power_gap(u: Tensor, a: float) -> Tensor:
@@ -73,6 +78,8 @@ def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
     largest = torch.maximum(torch.maximum(log_p, log_q), log_q + a * gap)
     overflows = (largest > limit) & (gap != 0)
     log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
+    if a == 1:
+        return torch.where(overflows, torch.inf, _relative_entropy(log_p, log_q, gap))
     near = gap.abs() < 0.25
     small = torch.where(near, gap, torch.zeros_like(gap))
     difference = _weighted_power(log_q, gap, 1.0)
@@ -82,6 +89,14 @@ def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
         far = (_weighted_power(log_q, gap, a) - difference) / (a - 1)
     value = torch.where(near, torch.exp(log_q) * power_gap(torch.expm1(small), a), far)
     return torch.where(overflows, torch.inf, value)
+
+
+def _relative_entropy(log_p: Tensor, log_q: Tensor, gap: Tensor) -> Tensor:
+    """``p log(p / q) - p + q``; the general form at ``a = 1``, in a quarter of its operations."""
+    p, near = log_p.exp(), gap.abs() < 0.5
+    return p * torch.where(near, _expm1_gap_series(torch.where(near, -gap, 0.0)), gap - 1) + torch.where(
+        near, 0.0, log_q.exp()
+    )
 
 
 def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:

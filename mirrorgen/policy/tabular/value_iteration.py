@@ -19,7 +19,12 @@ Errors = Callable[[int], Tensor]
 
 
 def mirror_value_iteration(
-    mdp: TabularMDP, iterations: int, kl_weight: float, entropy_weight: float = 0.0, errors: Errors | None = None
+    mdp: TabularMDP,
+    iterations: int,
+    kl_weight: float,
+    entropy_weight: float = 0.0,
+    errors: Errors | None = None,
+    callback: Callable[[Tensor, Tensor], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """MD-VI: ``pi_(k+1) = argmax <pi, q_k> - lambda KL(pi || pi_k) + tau H(pi)``, and its regularised backup.
 
@@ -32,6 +37,7 @@ def mirror_value_iteration(
         kl_weight: ``lambda``.
         entropy_weight: ``tau``.
         errors: Added to every backup; None for none.
+        callback: Called with the log-policy and the values of actions after every backup.
 
     Returns:
         The last log-policy and values of actions ``(*batch, states, actions)``. The policy is greedy (``-inf`` for the
@@ -52,6 +58,8 @@ def mirror_value_iteration(
         if kl_weight:
             values = values - kl_weight * kl(new, logs)
         q, logs = mdp.action_values(values) + (0.0 if errors is None else errors(k)), new
+        if callback is not None:
+            callback(logs, q)
     return logs, q
 
 
