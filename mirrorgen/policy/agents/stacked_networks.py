@@ -1,6 +1,7 @@
 """Many perceptrons of one shape as one: batched products, and the geometric sum of frozen value networks."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -34,8 +35,7 @@ class StackedMLP(nn.Module):
         if len(sizes) < 2:
             raise ShapeError(f"sizes needs the widths of input and output at least, got {list(sizes)}")
         self.count, self.sizes, self.activation = count, list(sizes), activation()
-        bounds = [n**-0.5 for n in sizes[:-1]]
-        shapes = list(zip(sizes[:-1], sizes[1:], bounds, strict=True))
+        shapes = [(m, n, m**-0.5) for m, n in pairwise(sizes)]
         self.weights = nn.ParameterList(torch.empty(count, m, n).uniform_(-b, b) for m, n, b in shapes)
         self.biases = nn.ParameterList(torch.empty(count, 1, n).uniform_(-b, b) for _, n, b in shapes)
 
@@ -85,7 +85,7 @@ class QStack(nn.Module):
             raise DomainError(f"memory and ensemble must be positive integers, got {memory} and {ensemble}")
         self.memory, self.ensemble, self.activation = memory, ensemble, activation()
         self.layers = len(sizes) - 1
-        for i, (m, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (m, n) in enumerate(pairwise(sizes)):
             self.register_buffer(f"weight_{i}", torch.zeros(memory * ensemble, m, n))
             self.register_buffer(f"bias_{i}", torch.zeros(memory * ensemble, 1, n))
         self.register_buffer("readout", torch.zeros(memory * ensemble, sizes[-2], sizes[-1]))

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -247,16 +248,14 @@ class StaQ(OffPolicyAlgorithm):
     @torch.no_grad()
     def _replayed(self) -> _Transitions:
         """All replayed transitions, normalised by what the environment's wrapper knows now."""
-        buffer, env = self.replay_buffer, self._vec_normalize_env
-        assert buffer is not None  # noqa: S101  (for the type checker: the set-up made it)
+        buffer, env = cast(ReplayBuffer, self.replay_buffer), self._vec_normalize_env
         size = buffer.size()
 
         def rows(array: np.ndarray) -> Tensor:
             return torch.as_tensor(array[:size].reshape(-1, *array.shape[2:]), device=self.device)
 
         def inputs(array: np.ndarray) -> Tensor:
-            normal = buffer._normalize_obs(array[:size], env)
-            return self.policy.features(rows(normal))
+            return self.policy.features(rows(cast(np.ndarray, buffer._normalize_obs(array[:size], env))))
 
         next_inputs = inputs(buffer.next_observations)
         return _Transitions(
