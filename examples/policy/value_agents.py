@@ -9,7 +9,7 @@ value_agents.png         curves, and oscillation beside the last evaluations
 
 DQN (Stable-Baselines3's), Munchausen DQN (``q = 1``) and MVI(2) share networks, buffers, learning rate, exploration and
 numbers of updates: RL Zoo's settings of DQN for this environment, with 64 hidden units instead of 256. StaQ has its own
-settings and as many updates. Each evaluation plays one greedy episode from each of ten starts, the same for all.
+settings and as many updates. All act in four environments at once. Each evaluation plays one greedy episode from each of ten starts, the same for all.
 
 training    mean return of the episodes that end in the second half of training, exploration included
 last        mean of the last fifth of the evaluations
@@ -30,6 +30,8 @@ from report import kept_rows
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
 
 from mirrorgen.policy.agents.munchausen_dqn import MVIQ
 from mirrorgen.policy.agents.staq import StaQ
@@ -41,27 +43,32 @@ SHARED = {
     "learning_starts": 1000,
     "gamma": 0.99,
     "target_update_interval": 10,
-    "train_freq": 256,
+    "train_freq": 64,  # In each of four environments.
     "gradient_steps": 128,
     "exploration_fraction": 0.16,
     "exploration_final_eps": 0.04,
     "policy_kwargs": {"net_arch": [64, 64]},
 }
-STACKED = {"learning_rate": 1e-3, "train_freq": 500, "gradient_steps": 250, "policy_kwargs": {"net_arch": [64, 64]}}
+STACKED = {"train_freq": 125, "gradient_steps": 250, "policy_kwargs": {"net_arch": [64, 64]}}
 Maker = Callable[[int], BaseAlgorithm]
 METRICS = ("training", "last", "solved", "late std", "drawdown", "seconds")
+
+
+def poles(seed: int) -> VecEnv:
+    """Four environments: each action is one evaluation for all, and no agent learns between two actions anyway."""
+    return make_vec_env("CartPole-v1", 4, seed=seed)
 
 
 def agents() -> dict[str, Maker]:
     """Agents by name, made from a seed."""
 
     def munchausen(q: float, temperature: float) -> Maker:
-        return lambda seed: MVIQ("MlpPolicy", "CartPole-v1", q=q, temperature=temperature, seed=seed, **SHARED)
+        return lambda seed: MVIQ("MlpPolicy", poles(seed), q=q, temperature=temperature, seed=seed, **SHARED)
 
     def stacked(memory: int) -> Maker:
-        return lambda seed: StaQ("MlpPolicy", "CartPole-v1", memory=memory, seed=seed, **STACKED)
+        return lambda seed: StaQ("MlpPolicy", poles(seed), memory=memory, seed=seed, **STACKED)
 
-    found: dict[str, Maker] = {"DQN": lambda seed: DQN("MlpPolicy", "CartPole-v1", seed=seed, **SHARED)}
+    found: dict[str, Maker] = {"DQN": lambda seed: DQN("MlpPolicy", poles(seed), seed=seed, **SHARED)}
     found |= {f"M-DQN, temperature {t:g}": munchausen(1.0, t) for t in (0.03, 0.3, 3.0)}
     found |= {f"MVI(2), temperature {t:g}": munchausen(2.0, t) for t in (0.3, 3.0, 30.0)}
     return found | {f"StaQ, memory {m}": stacked(m) for m in (1, 5, 20, 50)}
@@ -164,7 +171,7 @@ def draw(table: list[dict[str, object]], curves: list[dict[str, object]], path: 
 
 def main() -> None:
     args = options(__doc__, seeds=5, steps=20_000, only="", resume=False)
-    steps, seeds = (1200, 1) if args.quick else (args.steps, args.seeds)
+    steps, seeds = (1600, 1) if args.quick else (args.steps, args.seeds)
     chosen = {k: v for k, v in agents().items() if not args.only or k.split(",")[0] in args.only.split(",")}
     names = [args.out / f"value_agents{part}.csv" for part in ("_seeds", "_curves", "")]
     rows, curves = (kept_rows(path, args.resume) for path in names[:2])

@@ -10,5 +10,10 @@ except ImportError as error:
 from mirrorgen.policy.agents.magnetic import MMD
 from mirrorgen.policy.agents.masking import MaskedActorCriticPolicy
 from mirrorgen.policy.agents.mdpo import MDPO, DriftPO
+from mirrorgen.policy.agents.self_play import SelfPlay, SelfPlayEnv
+from mirrorgen.policy.agents.soft_mdpo import SoftMDPO
+from mirrorgen.policy.agents.vector_env import GymnasiumVecEnv
 
-__all__ = ["MDPO", "MMD", "DriftPO", "MaskedActorCriticPolicy"]
+__all__ = [
+    "MDPO", "MMD", "DriftPO", "GymnasiumVecEnv", "MaskedActorCriticPolicy", "SelfPlay", "SelfPlayEnv", "SoftMDPO",
+]  # fmt: skip

@@ -45,10 +45,18 @@ class MaskedActorCriticPolicy(MultiInputActorCriticPolicy):
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         """Features; the mask is kept for the law of the actions that follows from them."""
+        self._keep_mask(obs)
+        return super().extract_features(obs, features_extractor)
+
+    def get_distribution(self, obs: Any) -> Distribution:
+        """The law of the actions; the base class reaches the features past ``extract_features``."""
+        self._keep_mask(obs)
+        return super().get_distribution(obs)
+
+    def _keep_mask(self, obs: Any) -> None:
         self._mask = obs[MASK] > 0
         if not bool(self._mask.any(-1).all()):
             raise DomainError(f"a row of {MASK!r} allows no action; end the episode before that")
-        return super().extract_features(obs, features_extractor)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         logits = torch.where(self._mask, self.action_net(latent_pi), -torch.inf)
