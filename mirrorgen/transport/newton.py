@@ -6,16 +6,28 @@ With ``f`` eliminated by an exact row half step, ``g`` solves ``P(g)^T 1 = nu``.
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from mirrorgen.geometry.detached import detached_solve
+from mirrorgen.numerics import eager_values
 from mirrorgen.transport.problem import Problem
 
-__all__ = ["attach_derivatives", "gibbs", "laplacian_solve", "row_step"]
+__all__ = ["attach_derivatives", "carries_derivatives", "gibbs", "laplacian_solve", "row_step"]
+
+
+def carries_derivatives(*tensors: Tensor) -> bool:
+    """Whether a derivative may be asked with respect to one of ``tensors``, in any mode."""
+    if not eager_values(*tensors) or any(unpack_dual(t).tangent is not None for t in tensors):
+        return True
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def gibbs(cost: Tensor, f: Tensor, g: Tensor, epsilon: Tensor) -> Tensor:
     """``P_ij = exp((f_i + g_j - C_ij) / eps)``; ``epsilon`` is ``(*batch)``."""
-    return torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - cost) / epsilon[..., None, None])
+    exponent, width = f.unsqueeze(-1) + g.unsqueeze(-2), epsilon[..., None, None]
+    if carries_derivatives(cost, f, g, epsilon):
+        return torch.exp((exponent - cost) / width)
+    return exponent.sub_(cost).div_(width).exp_()  # Fresh memory costs more than arithmetic.
 
 
 def row_step(cost: Tensor, g: Tensor, epsilon: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:

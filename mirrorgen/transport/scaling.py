@@ -40,32 +40,40 @@ def scale(kernel: Tensor, mu: Tensor, nu: Tensor, iterations: int) -> tuple[Tens
     return u, v
 
 
-def scale_to(kernel: Tensor, mu: Tensor, nu: Tensor, tolerance: Tensor, iterations: int) -> tuple[Tensor, Tensor, int]:
+@torch.no_grad()
+def scale_to(
+    kernel: Tensor, mu: Tensor, nu: Tensor, tolerance: Tensor, iterations: int, patience: float = math.inf
+) -> tuple[Tensor, Tensor, int, Tensor]:
     """``scale`` that ends when columns sum to ``nu`` within ``tolerance`` of the mass, or a scaling leaves its range.
 
     Args:
-        kernel: As in ``scale``.
+        kernel: As in ``scale``, one batch axis.
         mu: As in ``scale``.
         nu: As in ``scale``.
-        tolerance: ``(*batch)``.
+        tolerance: ``(batch)``.
         iterations: The most to make.
+        patience: Ends as well when the rate of the last iterations would need more than so many further ones.
 
     Returns:
-        ``u``, ``v`` and the number of iterations made.
+        ``u``, ``v``, the number of iterations made and the violation ``(batch)``.
     """
     transposed = kernel.mT.contiguous()
+    mu, nu, mass = mu.unsqueeze(1), nu.unsqueeze(1), nu.sum(-1)
     u, v = torch.ones_like(mu), torch.ones_like(nu)
-    allowed = tolerance * nu.sum(-1)
-    columns = _times(u, kernel)
+    rows, columns = torch.empty_like(mu), torch.bmm(u, kernel)
+    before = torch.full_like(mass, torch.nan)
     for k in range(1, iterations + 1):
-        v = nu / columns
-        u = mu / _times(v, transposed)
-        columns = _times(u, kernel)
-        if k % _LOOK_EVERY == 0:
-            close = ((v * columns - nu).abs().sum(-1) <= allowed).all()
-            if bool(close) or not within_range(u, v):
-                return u, v, k
-    return u, v, iterations
+        torch.div(nu, columns, out=v)
+        torch.div(mu, torch.bmm(v, transposed, out=rows), out=u)
+        torch.bmm(u, kernel, out=columns)
+        if k % _LOOK_EVERY == 0 or k == iterations:
+            error = (v * columns - nu).abs().sum((-2, -1)) / mass
+            left = _LOOK_EVERY * torch.log(error / tolerance) / torch.log(before / error)
+            slow = (left > patience) & (error > tolerance)
+            if bool((error <= tolerance).all() | slow.any()) or not within_range(u, v):
+                break
+            before = error
+    return u.squeeze(1), v.squeeze(1), k, error
 
 
 def _times(row: Tensor, matrix: Tensor) -> Tensor:

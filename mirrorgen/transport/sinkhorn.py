@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError, DomainError
-from mirrorgen.geometry.detached import derivatives_wanted, detached_solve
+from mirrorgen.geometry.detached import detached_solve
 from mirrorgen.numerics import eager_values
-from mirrorgen.transport.newton import attach_derivatives, gibbs
+from mirrorgen.transport.newton import attach_derivatives, carries_derivatives, gibbs
 from mirrorgen.transport.problem import Problem, check_on_failure, marginal_error, positive, transport_problem
 from mirrorgen.transport.result import TransportResult
 from mirrorgen.transport.solver import METHODS, Settings, solve_potentials
@@ -79,8 +79,7 @@ def sinkhorn(
     # The Newton system has one row per column of the plan: the shorter side.
     view = Problem(problem.cost.mT, problem.nu, problem.mu) if turned else problem
     f, g, iterations = _solve(view, eps, limit, Settings(method, max_iterations, scaling))
-    inputs = (*view, eps)
-    if derivatives_wanted(*inputs) and (not eager_values(*inputs) or any(t.requires_grad for t in inputs)):
+    if carries_derivatives(*view, eps):
         f, g = attach_derivatives(view, eps, f, g)
     f, g = (g, f) if turned else (f, g)
     return _finish(problem, eps, limit, f, g, iterations, cost.dtype, on_failure)
@@ -89,19 +88,31 @@ def sinkhorn(
 def _solve(problem: Problem, epsilon: Tensor, tolerance: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """``solve_potentials`` on any batch. One packed tensor goes in and one comes out, which is what ``vmap`` can map."""
     n, m = problem.cost.shape[-2:]
+    if eager_values(*problem, epsilon):
+        with torch.no_grad():
+            f, g, used = _solve_flat(Problem(*(t.detach() for t in problem)), epsilon.detach(), tolerance, settings)
+        return f, g, used.squeeze(-1).to(torch.int64)
 
     def solver(packed: Tensor) -> Tensor:
-        flat = packed.reshape(-1, n + 1, m + 1)
-        limit = tolerance.detach().expand(packed.shape[:-2]).reshape(-1)
-        parts = Problem(flat[:, :n, :m], flat[:, :n, m], flat[:, n, :m])
-        f, g, used = solve_potentials(parts, flat[:, n, m], limit, settings)
-        return torch.cat([f, g, used.unsqueeze(-1)], -1).unflatten(0, packed.shape[:-2])
+        cost, row, column, corner = packed[..., :n, :m], packed[..., :n, m], packed[..., n, :m], packed[..., n, m]
+        return torch.cat(_solve_flat(Problem(cost, row, column), corner, tolerance, settings), -1)
 
     upper = torch.cat([problem.cost, problem.mu.unsqueeze(-1)], -1)
     lower = torch.cat([problem.nu, epsilon.unsqueeze(-1)], -1)
     solved = detached_solve(solver, torch.cat([upper, lower.unsqueeze(-2)], -2))
     f, g, used = solved.split([n, m, 1], -1)
     return f, g, used.squeeze(-1).to(torch.int64)
+
+
+def _solve_flat(
+    problem: Problem, epsilon: Tensor, tolerance: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``solve_potentials`` on any batch; iterations as ``(*batch, 1)``."""
+    batch = problem.cost.shape[:-2]
+    flat = Problem(*(t.reshape(-1, *t.shape[len(batch) :]) for t in problem))
+    limit = tolerance.detach().expand(batch).reshape(-1)
+    f, g, used = solve_potentials(flat, epsilon.reshape(-1), limit, settings)
+    return f.reshape(*batch, -1), g.reshape(*batch, -1), used.reshape(*batch, 1)
 
 
 def _finish(
@@ -119,7 +130,7 @@ def _finish(
     f, g = f + shift, g - shift
     plan = gibbs(problem.cost, f, g, epsilon)
     error = marginal_error(plan, problem.mu, problem.nu).detach()
-    failed = ~(error <= _allowed(problem, epsilon, tolerance))
+    failed = _failed(problem, epsilon.detach(), tolerance.detach(), error)
     if on_failure == "raise" and eager_values(failed) and bool(failed.any()):
         worst = float(error.amax())
         raise ConvergenceError(
@@ -134,7 +145,10 @@ def _finish(
     return TransportResult(plan, f, g, error, iterations)
 
 
-def _allowed(problem: Problem, epsilon: Tensor, tolerance: Tensor) -> Tensor:
-    """The tolerance, and what rounding of the exponents alone explains."""
+def _failed(problem: Problem, epsilon: Tensor, tolerance: Tensor, error: Tensor) -> Tensor:
+    """Where the error exceeds the tolerance and what rounding of the exponents alone explains."""
+    failed = ~(error <= tolerance)
+    if eager_values(failed) and not bool(failed.any()):
+        return failed
     size = problem.cost.detach().flatten(-2).abs().amax(-1) / epsilon.detach()
-    return tolerance + 8 * torch.finfo(epsilon.dtype).eps * (1 + size)
+    return ~(error <= tolerance + 8 * torch.finfo(epsilon.dtype).eps * (1 + size))

@@ -1,7 +1,7 @@
 """The loop behind ``sinkhorn``: blocks of half steps, Newton steps where they help, and a cost that gets sharper."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,13 @@ __all__ = ["METHODS", "Settings", "solve_potentials"]
 METHODS = ("newton", "absorbed", "log")
 # Marginal violation at which a stage of epsilon scaling hands over to the next.
 _HANDOVER = 0.05
-_FIRST_BLOCK, _LONGEST_BLOCK = 10, 320
+_FIRST_BLOCK, _LONGEST_BLOCK = 100, 400
+# A Newton step costs about as much as so many iterations.
+_NEWTON_WORTH = 100
+# Lengths of a Newton step that are tried, each a quarter of the one before.
+_BACKTRACKS = 5
+# Entries of the costs that are worked on at a time on a processor.
+_CACHED = 2**16
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Settings:
 
 @dataclass
 class _Rows:
-    """Unfinished problems in one stage; rows of ``plan`` sum to ``mu``."""
+    """Problems in one stage; rows of ``plan`` sum to ``mu``, its columns to ``columns``."""
 
     index: Tensor
     problem: Problem
@@ -44,19 +50,43 @@ class _Rows:
     g: Tensor
     f: Tensor
     plan: Tensor
+    columns: Tensor
     error: Tensor
 
-    def column_gap(self) -> Tensor:
-        return self.problem.nu - self.plan.sum(-2)
+    @classmethod
+    def start(cls, problem: Problem, epsilon: Tensor, tolerance: Tensor, g: Tensor) -> "_Rows":
+        index = torch.arange(len(g), device=g.device)
+        rows = cls(index, problem, epsilon, tolerance, g, g, problem.cost, g, epsilon)
+        rows.move(g)
+        return rows
 
     def move(self, g: Tensor) -> None:
         """Replace ``g`` and what follows from it."""
         self.g = g
         self.f, self.plan = row_step(self.problem.cost, g, self.epsilon, self.problem.mu)
-        self.error = self.column_gap().abs().sum(-1) / self.problem.mu.sum(-1)
+        self.columns = self.plan.sum(-2)
+        self.error = (self.problem.nu - self.columns).abs().sum(-1) / self.problem.nu.sum(-1)
+
+    def dual(self) -> Tensor:
+        """``<f, mu> + <g, nu>``, the dual value up to a constant where rows are exact."""
+        return (self.f * self.problem.mu).sum(-1) + (self.g * self.problem.nu).sum(-1)
+
+    def take(self, other: "_Rows", where: Tensor) -> None:
+        """Adopt the iterates of ``other`` for some of the problems."""
+        if bool(where.all()):
+            self.f, self.g, self.plan, self.columns, self.error = (
+                other.f, other.g, other.plan, other.columns, other.error,
+            )  # fmt: skip
+            return
+        vector, matrix = where.unsqueeze(-1), where[:, None, None]
+        self.f, self.g = torch.where(vector, other.f, self.f), torch.where(vector, other.g, self.g)
+        self.plan = torch.where(matrix, other.plan, self.plan)
+        self.columns = torch.where(vector, other.columns, self.columns)
+        self.error = torch.where(where, other.error, self.error)
 
     def select(self, keep: Tensor) -> "_Rows":
-        parts = (self.epsilon, self.tolerance, self.g, self.f, self.plan, self.error)
+        """Copies of some of the problems."""
+        parts = (self.epsilon, self.tolerance, self.g, self.f, self.plan, self.columns, self.error)
         return _Rows(self.index[keep], Problem(*(t[keep] for t in self.problem)), *(t[keep] for t in parts))
 
 
@@ -71,26 +101,32 @@ def solve_potentials(
         tolerance: ``(batch)``, of the column violation over the mass.
         settings: The method and its bounds.
     """
-    # Minima of rows and columns go to the potentials: smaller numbers under the exponential have smaller rounding.
-    low_f = problem.cost.amin(-1)
-    cost = problem.cost - low_f.unsqueeze(-1)
-    low_g = cost.amin(-2)
-    cost = cost - low_g.unsqueeze(-2)
-    centred = Problem(cost, problem.mu, problem.nu)
-    g = torch.zeros_like(problem.nu)
-    iterations = torch.zeros_like(epsilon)
-    for level in _levels(cost, epsilon, settings.scaling):
-        f, g, used = _stage(centred, level, tolerance.clamp_min(_HANDOVER), settings, g)
+    size = len(epsilon)
+    if problem.cost.device.type == "cpu":
+        # As many problems at a time as the cache of a core holds.
+        size = max(1, min(size, _CACHED // problem.cost[0].numel()))
+    parts = zip(*(t.split(size) for t in (*problem, epsilon, tolerance)), strict=True)
+    solved = [_solve_part(Problem(*part[:3]), *part[3:], settings) for part in parts]
+    f, g, iterations = (torch.cat(t) for t in zip(*solved, strict=True))
+    return f, g, iterations
+
+
+def _solve_part(
+    problem: Problem, epsilon: Tensor, tolerance: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    g, iterations = torch.zeros_like(problem.nu), torch.zeros_like(epsilon)
+    for level in _levels(problem.cost, epsilon, settings.scaling):
+        _, g, used = _stage(problem, level, tolerance.clamp_min(_HANDOVER), settings, g)
         iterations += used
-    f, g, used = _stage(centred, epsilon, tolerance, settings, g)
-    return f + low_f, g + low_g, iterations + used
+    f, g, used = _stage(problem, epsilon, tolerance, settings, g)
+    return f, g, iterations + used
 
 
 def _levels(cost: Tensor, epsilon: Tensor, scaling: float | None) -> list[Tensor]:
     """The larger ``epsilon`` of the stages before the last, from the spread of the cost downwards."""
     if scaling is None:
         return []
-    spread = cost.flatten(1).amax(-1)
+    spread = cost.flatten(1).amax(-1) - cost.flatten(1).amin(-1)
     steps = math.ceil(float((spread / epsilon).clamp_min(1).log().amax()) / -math.log(scaling))
     return [torch.maximum(epsilon, spread * scaling**k) for k in range(1, steps)]
 
@@ -99,50 +135,64 @@ def _stage(
     problem: Problem, epsilon: Tensor, tolerance: Tensor, settings: Settings, g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Iterate from ``g`` until every problem is within its tolerance or the bound is reached."""
-    f, g, used = torch.zeros_like(problem.mu), g.clone(), torch.zeros_like(epsilon)
-    rows = _Rows(torch.arange(len(g), device=g.device), problem, epsilon, tolerance, g, f, problem.cost, epsilon)
-    rows.move(g)
+    rows = _Rows.start(problem, epsilon, tolerance, g)
+    f, g, used = rows.f.clone(), rows.g.clone(), torch.zeros_like(epsilon)
     count, block = 0, _FIRST_BLOCK
     while True:
-        done = ~(rows.error > rows.tolerance) if count < settings.max_iterations else torch.ones_like(rows.error) > 0
-        if bool(done.any()):
-            ended = rows.select(done)
-            f[ended.index], g[ended.index], used[ended.index] = ended.f, ended.g, float(count)
+        done = rows.error <= rows.tolerance
+        used[rows.index] = torch.where(done & (used[rows.index] > 0), used[rows.index], float(count))
+        over = bool(done.all()) or count >= settings.max_iterations
+        # Finished problems stay until half of them are: taking them out copies the others.
+        if over or int(done.sum()) >= 0.5 * len(done):
+            f[rows.index], g[rows.index] = rows.f, rows.g
+            if over:
+                return f, g, used
             rows = rows.select(~done)
-        if len(rows.index) == 0:
-            return f, g, used
         if settings.method == "newton" and count:
             count += 1
-            if bool(_newton_step(rows).all()):
+            if _newton_step(rows):
                 continue
             block = min(2 * block, _LONGEST_BLOCK)
-        count += _half_steps(rows, settings.method, min(block, settings.max_iterations - count))
+        count += _half_steps(rows, settings.method, max(1, min(block, settings.max_iterations - count)))
 
 
-def _newton_step(rows: _Rows) -> Tensor:
-    """A full step where it halves the violation; where it was taken."""
-    step = rows.epsilon.unsqueeze(-1) * laplacian_solve(rows.plan, rows.column_gap(), rows.problem.mu, rows.problem.nu)
-    f, g, plan, error = rows.f, rows.g, rows.plan, rows.error
-    rows.move(g + step)
-    better = rows.error <= 0.5 * error
-    rows.f, rows.g = (torch.where(better.unsqueeze(-1), *pair) for pair in ((rows.f, f), (rows.g, g)))
-    rows.plan = torch.where(better[:, None, None], rows.plan, plan)
-    rows.error = torch.where(better, rows.error, error)
-    return better
+def _newton_step(rows: _Rows) -> bool:
+    """A damped step for every unfinished problem; whether all of them took one.
+
+    A length is accepted if it halves the violation, or if the dual value grows as Armijo asks.
+    """
+    problem, start = rows.problem, replace(rows)
+    gap = problem.nu - rows.columns
+    step = rows.epsilon.unsqueeze(-1) * laplacian_solve(rows.plan, gap, problem.mu, problem.nu)
+    slope, dual = (gap * step).sum(-1), rows.dual()
+    taken = rows.error <= rows.tolerance
+    for k in range(_BACKTRACKS):
+        trial = replace(start)
+        trial.move(start.g + 0.25**k * step)
+        better = (trial.error <= 0.5 * start.error) | (trial.dual() >= dual + 0.1 * 0.25**k * slope)
+        rows.take(trial, better & ~taken & (trial.error < torch.inf))
+        taken = taken | better
+        if bool(taken.all()):
+            return True
+    return False
 
 
 def _half_steps(rows: _Rows, method: str, block: int) -> int:
     """A block of Sinkhorn iterations, one where sums have underflowed; how many."""
-    problem, columns = rows.problem, rows.plan.sum(-2)
-    if bool((columns < 1e-30 * problem.nu).any()):
+    problem, epsilon = rows.problem, rows.epsilon.unsqueeze(-1)
+    if bool((rows.columns < 1e-30 * problem.nu).any()):
         # A column nobody wants yet: only logarithms see it. After this step all sums are within range.
         g, _ = row_step(problem.cost.mT, rows.f, rows.epsilon, problem.nu)
         rows.move(g)
         return 1
-    epsilon = rows.epsilon.unsqueeze(-1)
     if method == "log":
-        rows.move(rows.g + epsilon * torch.log(problem.nu / columns))
+        rows.move(rows.g + epsilon * torch.log(problem.nu / rows.columns))
         return 1
-    _, v, made = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block)
-    rows.move(rows.g + epsilon * torch.log(v))
+    patience = _NEWTON_WORTH if method == "newton" else math.inf
+    u, v, made, error = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block, patience)
+    g = rows.g + epsilon * torch.log(v)
+    if bool((error <= rows.tolerance).all()):
+        rows.f, rows.g, rows.error = rows.f + epsilon * torch.log(u), g, error
+    else:
+        rows.move(g)
     return made
