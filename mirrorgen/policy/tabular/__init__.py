@@ -6,6 +6,13 @@ from mirrorgen.policy.tabular.constrained import (
     constrained_garnet,
     lagrangian_ascent_descent,
 )
+from mirrorgen.policy.tabular.contracted_features import (
+    LinearRun,
+    contracted_feature_policy_optimization,
+    contraction_factors,
+    feature_norms,
+)
+from mirrorgen.policy.tabular.linear_mdp import LinearMDP, one_hot_mdp, random_linear_mdp
 from mirrorgen.policy.tabular.mdp import TabularMDP, garnet, grid_world
 from mirrorgen.policy.tabular.mean_field import CrowdGame, mean_field_mirror_ascent
 from mirrorgen.policy.tabular.mirror_descent import (
@@ -25,11 +32,16 @@ __all__ = [
     "ConstrainedMDP",
     "ConstrainedRun",
     "CrowdGame",
+    "LinearMDP",
+    "LinearRun",
     "PolicyRun",
     "TabularMDP",
     "adaptive_steps",
     "averaged_value_iteration",
     "constrained_garnet",
+    "contracted_feature_policy_optimization",
+    "contraction_factors",
+    "feature_norms",
     "garnet",
     "geometric_steps",
     "grid_world",
@@ -37,6 +49,8 @@ __all__ = [
     "mean_field_mirror_ascent",
     "mirror_value_iteration",
     "munchausen_value_iteration",
+    "one_hot_mdp",
     "policy_mirror_descent",
+    "random_linear_mdp",
     "softmax_mirror_ascent",
 ]
