@@ -78,6 +78,7 @@ class QStack(nn.Module):
     steps: Tensor
     decays: Tensor
     coefficients: Tensor
+    forgotten: Tensor
 
     def __init__(self, memory: int, ensemble: int, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__()
@@ -95,6 +96,7 @@ class QStack(nn.Module):
         self.register_buffer("steps", torch.zeros(memory, dtype=torch.float64))
         self.register_buffer("decays", torch.ones(memory, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(memory, dtype=torch.float64))
+        self.register_buffer("forgotten", torch.zeros((), dtype=torch.float64))
 
     def __len__(self) -> int:
         """Value functions on the stack."""
@@ -125,6 +127,34 @@ class QStack(nn.Module):
         self.pushes += 1
         self._weigh(slot, decay)
 
+    @torch.no_grad()
+    def follow(self, x: Tensor, logits: Tensor, networks: StackedMLP, step: float, decay: float) -> Tensor:
+        """``push``, and what the logits at ``x`` become: by the recursion, two value functions instead of ``memory``.
+
+        Args:
+            x: Inputs ``(batch, inputs)``.
+            logits: The stack's there before the push.
+            networks: As in ``push``.
+            step: As in ``push``.
+            decay: As in ``push``.
+
+        Returns:
+            Logits ``(batch, actions)``, equal to ``forward(x)`` up to rounding.
+        """
+        slot = int(self.pushes) % self.memory
+        oldest = self.coefficients[slot] * self.values(slot, x)
+        kept = decay * (1 - self.forgotten) * (logits - oldest)
+        self.push(networks, step, decay)
+        return (kept + step * self.values(slot, x)) / (1 - self.forgotten)
+
+    @torch.no_grad()
+    def values(self, slot: int, x: Tensor) -> Tensor:
+        """The value function in one slot of the ring, unweighted: ``(batch, actions)``."""
+        rows = slice(slot * self.ensemble, (slot + 1) * self.ensemble)
+        weights, biases = ([self._layer(kind, i)[rows] for i in range(self.layers)] for kind in ("weight", "bias"))
+        hidden = _hidden(x, weights[:-1], biases[:-1], self.activation)
+        return torch.baddbmm(biases[-1], hidden, weights[-1]).mean(0)
+
     def _weigh(self, newest: int, decay: float) -> None:
         """Coefficients of the slots, and the output layer that has them."""
         filled = len(self)
@@ -133,9 +163,9 @@ class QStack(nn.Module):
         since = self.decays[order].cumprod(0)
         # The newest term has not decayed; one that is i pushes old has by the decays of the last i pushes.
         decayed = torch.cat((torch.ones_like(since[:1]), since[:-1]))[ages]
-        forgotten = float(since[filled - 1]) * decay ** (self.memory - filled)
+        self.forgotten.copy_(since[filled - 1] * decay ** (self.memory - filled))
         kept = torch.where(ages.to(self.steps.device) < filled, self.steps * decayed, 0.0)
-        self.coefficients.copy_(kept / (1 - forgotten))
+        self.coefficients.copy_(kept / (1 - self.forgotten))
         last = self.layers - 1
         per_network = (self.coefficients / self.ensemble).repeat_interleave(self.ensemble)[:, None, None]
         self.readout.copy_(per_network * self._layer("weight", last))

@@ -59,7 +59,17 @@ class _Transitions:
     rewards: Tensor
     discounts: Tensor
     next_inputs: Tensor
+    next_logits: Tensor
     next_log_policy: Tensor
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """Logits at the next states of a buffer, moved on by every push, and the time when they were all of them."""
+
+    buffer: ReplayBuffer
+    timesteps: int
+    logits: Tensor
 
 
 class StaQ(OffPolicyAlgorithm):
@@ -71,7 +81,8 @@ class StaQ(OffPolicyAlgorithm):
     collects ``train_freq`` steps with the present policy, of which a share ``exploration_eps`` is uniform; evaluates
     the policy by regressions on ``entropy_sarsa_targets``, an ensemble of value networks against the mean of its
     delayed copy; and pushes the ensemble on the stack. The policy rests within an iteration, and its logits at all
-    replayed next states are evaluated once.
+    replayed next states are evaluated once, after collection: by the recursion where they are known from the last
+    iteration, by the whole stack where transitions are new, or where a wrapper normalises observations.
 
     ``predict(deterministic=True)`` is greedy in the logits. Until the first iteration ends the policy is uniform.
 
@@ -140,6 +151,7 @@ class StaQ(OffPolicyAlgorithm):
         self.memory, self.ensemble, self.kl_weight = memory, ensemble, kl_weight
         self.temperature, self.reward_scale, self.exploration_eps = temperature, reward_scale, exploration_eps
         self.target_update_interval, self.expected_values = target_update_interval, expected_values
+        self._followed: _Followed | None = None
         self._check()
         super().__init__(
             policy,
@@ -220,7 +232,9 @@ class StaQ(OffPolicyAlgorithm):
             self._n_updates += 1
             if self._n_updates % self.target_update_interval == 0:
                 self.policy.q_net_target.load_state_dict(self.policy.q_net.state_dict())
-        self.policy.stack.push(self.policy.q_net, 1 / (kappa + tau), kappa / (kappa + tau))
+        push = (self.policy.q_net, 1 / (kappa + tau), kappa / (kappa + tau))
+        logits = self.policy.stack.follow(data.next_inputs, data.next_logits, *push)
+        self._followed = _Followed(cast(ReplayBuffer, self.replay_buffer), self.num_timesteps, logits)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", float(torch.stack(losses).mean()))
         self.logger.record("train/entropy", float(tsallis_entropy(data.next_log_policy).mean()))
@@ -258,14 +272,30 @@ class StaQ(OffPolicyAlgorithm):
             return self.policy.features(rows(cast(np.ndarray, buffer._normalize_obs(array[:size], env))))
 
         next_inputs = inputs(buffer.next_observations)
+        next_logits = self._next_logits(buffer, next_inputs)
         return _Transitions(
             inputs(buffer.observations),
             rows(buffer.actions).long().squeeze(-1),
             self.reward_scale * rows(buffer._normalize_reward(buffer.rewards[:size], env)),
             self.gamma * (1 - rows(buffer.dones) * (1 - rows(buffer.timeouts))),
             next_inputs,
-            self.policy.stack(next_inputs).log_softmax(-1),
+            next_logits,
+            next_logits.log_softmax(-1),
         )
+
+    def _next_logits(self, buffer: ReplayBuffer, next_inputs: Tensor) -> Tensor:
+        """The stack's logits at all next states, those of transitions that are not new from the last iteration."""
+        known, env = self._followed, self._vec_normalize_env
+        if known is None or known.buffer is not buffer or (env is not None and env.norm_obs):
+            return self.policy.stack(next_inputs)
+        added = min((self.num_timesteps - known.timesteps) // self.n_envs, buffer.size())
+        positions = (buffer.pos - 1 - torch.arange(added)) % buffer.buffer_size
+        new = (positions.unsqueeze(-1) * self.n_envs + torch.arange(self.n_envs)).flatten().to(self.device)
+        logits = torch.cat(
+            (known.logits, known.logits.new_zeros(len(next_inputs) - len(known.logits), int(self.action_space.n)))
+        )
+        logits[new] = self.policy.stack(next_inputs[new])
+        return logits
 
     def learn(
         self,
@@ -276,7 +306,11 @@ class StaQ(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
+        self._followed = None  # What happened to stack and buffer since the last call is not known.
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_followed"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
