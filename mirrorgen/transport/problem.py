@@ -74,7 +74,7 @@ def check_marginals(marginals: Sequence[Tensor], sizes: Sequence[int]) -> None:
 
 
 def equal_mass(marginals: Sequence[Tensor]) -> list[Tensor]:
-    """Marginals in the precision of the solvers, rescaled to the mass of the first: no rounding is left between them."""
+    """Marginals in the precision of the solvers, rescaled to the mass of the first."""
     first, *others = (upcast(w) for w in marginals)
     return [first, *(w * (first.sum(-1, keepdim=True) / w.sum(-1, keepdim=True)) for w in others)]
 
@@ -126,6 +126,18 @@ def check_on_failure(on_failure: str) -> None:
         raise DomainError(f"on_failure must be 'raise', 'nan' or 'keep', got {on_failure!r}")
 
 
+def along(weights: Tensor, axis: int, axes: int) -> Tensor:
+    """``(*batch, n)`` as ``(*batch, 1, .., n, .., 1)``, with ``n`` at place ``axis`` of the last ``axes``."""
+    return weights.reshape(*weights.shape[:-1], *[1] * axis, -1, *[1] * (axes - axis - 1))
+
+
+def marginals_of(plan: Tensor, axes: int = 2) -> list[Tensor]:
+    """Sums of a plan over all but one of its last ``axes`` axes, each ``(*batch, n_i)``."""
+    if axes == 1:
+        return [plan]
+    return [plan.sum([a for a in range(-axes, 0) if a != kept]) for kept in range(-axes, 0)]
+
+
 def marginal_error(plan: Tensor, *marginals: Tensor) -> Tensor:
     """``sum_k |plan's k-th marginal - given one|_1`` over the total mass, ``(*batch)``.
 
@@ -133,9 +145,6 @@ def marginal_error(plan: Tensor, *marginals: Tensor) -> Tensor:
         plan: ``(*batch, n_1, ..., n_k)``.
         marginals: One ``(*batch, n_i)`` per axis of the plan.
     """
-    axes = range(-len(marginals), 0)
-    gaps = [
-        (plan.sum([a for a in axes if a != axis]) - weights).abs().sum(-1)
-        for axis, weights in zip(axes, marginals, strict=True)
-    ]
+    sums = marginals_of(plan, len(marginals))
+    gaps = [(have - want).abs().sum(-1) for have, want in zip(sums, marginals, strict=True)]
     return torch.stack(torch.broadcast_tensors(*gaps)).sum(0) / marginals[0].sum(-1)

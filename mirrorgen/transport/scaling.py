@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["scale", "scale_to", "within_range"]
+__all__ = ["alternate", "scale_to", "within_range"]
 
 _LOOK_EVERY = 10
 
@@ -20,8 +20,8 @@ def within_range(*scalings: Tensor) -> bool:
     return bool(((low > 1 / reach) & (high < reach)).all())
 
 
-def scale(kernel: Tensor, mu: Tensor, nu: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """``v = nu / K^T u``, ``u = mu / K v``, repeated: rows of ``diag(u) K diag(v)`` sum to ``mu`` exactly.
+def alternate(kernel: Tensor, mu: Tensor, nu: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """``v = nu / K^T u``, ``u = mu / K v``, and so on: scalings of ``diag(u) K diag(v)`` after ``count`` half steps.
 
     Differentiable. Both orders of the kernel are kept: products of a row with a matrix are twice as fast.
 
@@ -29,14 +29,15 @@ def scale(kernel: Tensor, mu: Tensor, nu: Tensor, iterations: int) -> tuple[Tens
         kernel: ``K``, ``(*batch, n, m)``, with row sums near ``mu``.
         mu: ``(*batch, n)``.
         nu: ``(*batch, m)``.
-        iterations: At least one.
+        count: Number of half steps, columns first.
     """
     transposed = kernel.mT.contiguous()
-    u = torch.ones_like(mu)
-    v = torch.ones_like(nu)
-    for _ in range(iterations):
-        v = nu / _times(u, kernel)
-        u = mu / _times(v, transposed)
+    u, v = kernel.new_ones(kernel.shape[:-1]), kernel.new_ones(kernel.mT.shape[:-1])
+    for k in range(count):
+        if k % 2:
+            u = mu / (v.unsqueeze(-2) @ transposed).squeeze(-2)
+        else:
+            v = nu / (u.unsqueeze(-2) @ kernel).squeeze(-2)
     return u, v
 
 
@@ -44,12 +45,12 @@ def scale(kernel: Tensor, mu: Tensor, nu: Tensor, iterations: int) -> tuple[Tens
 def scale_to(
     kernel: Tensor, mu: Tensor, nu: Tensor, tolerance: Tensor, iterations: int, patience: float = math.inf
 ) -> tuple[Tensor, Tensor, int, Tensor]:
-    """``scale`` that ends when columns sum to ``nu`` within ``tolerance`` of the mass, or a scaling leaves its range.
+    """``alternate`` that ends when columns sum to ``nu`` within ``tolerance`` of the mass, or a scaling leaves its range.
 
     Args:
-        kernel: As in ``scale``, one batch axis.
-        mu: As in ``scale``.
-        nu: As in ``scale``.
+        kernel: As in ``alternate``, one batch axis.
+        mu: As in ``alternate``.
+        nu: As in ``alternate``.
         tolerance: ``(batch)``.
         iterations: The most to make.
         patience: Ends as well when the rate of the last iterations would need more than so many further ones.
@@ -74,7 +75,3 @@ def scale_to(
                 break
             before = error
     return u.squeeze(1), v.squeeze(1), k, error
-
-
-def _times(row: Tensor, matrix: Tensor) -> Tensor:
-    return (row.unsqueeze(-2) @ matrix).squeeze(-2)

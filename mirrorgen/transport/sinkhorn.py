@@ -86,7 +86,7 @@ def sinkhorn(
 
 
 def _solve(problem: Problem, epsilon: Tensor, tolerance: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
-    """``solve_potentials`` on any batch. One packed tensor goes in and one comes out, which is what ``vmap`` can map."""
+    """``solve_potentials`` on any batch: one packed tensor goes in and one comes out, where ``vmap`` maps it."""
     n, m = problem.cost.shape[-2:]
     if eager_values(*problem, epsilon):
         with torch.no_grad():
@@ -134,8 +134,8 @@ def _finish(
     if on_failure == "raise" and eager_values(failed) and bool(failed.any()):
         worst = float(error.amax())
         raise ConvergenceError(
-            f"{int(failed.sum())} of {failed.numel()} problems stopped after at most {int(iterations.amax())} iterations "
-            f"with marginal violation {worst:.2e}; raise epsilon, tolerance or max_iterations, or pass on_failure='keep'",
+            f"{int(failed.sum())} of {failed.numel()} problems stopped after {int(iterations.amax())} iterations with "
+            f"marginal violation {worst:.2e}; raise epsilon, tolerance or max_iterations, or pass on_failure='keep'",
             worst,
         )
     if on_failure == "nan":

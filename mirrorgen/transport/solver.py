@@ -106,7 +106,7 @@ def solve_potentials(
         # As many problems at a time as the cache of a core holds.
         size = max(1, min(size, _CACHED // problem.cost[0].numel()))
     parts = zip(*(t.split(size) for t in (*problem, epsilon, tolerance)), strict=True)
-    solved = [_solve_part(Problem(*part[:3]), *part[3:], settings) for part in parts]
+    solved = [_solve_part(Problem(c, mu, nu), eps, limit, settings) for c, mu, nu, eps, limit in parts]
     f, g, iterations = (torch.cat(t) for t in zip(*solved, strict=True))
     return f, g, iterations
 
