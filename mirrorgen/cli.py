@@ -1,4 +1,4 @@
-"""``mirrorgen fit|validate|test|predict|sample``: the entry point, which loads Lightning only to train."""
+"""``mirrorgen fit|validate|test|predict|sample|rl``: the entry point, which loads Lightning only to train."""
 
 import importlib
 import sys
@@ -18,14 +18,17 @@ commands:
   test       evaluate a checkpoint on the test data
   predict    log-densities of the test data under a checkpoint
   sample     draw points from a checkpoint, an exported model or a log-density
+  rl         train an agent by policy mirror descent in an environment
 
 examples:
   mirrorgen fit --config configs/flow/digits.yaml
   mirrorgen sample --ckpt runs/digits/version_0/checkpoints/last.ckpt --num 1000 --out samples.safetensors
   mirrorgen sample --target Uniform --domain "Birkhoff(4)" --num 10000 --out samples.npy
+  mirrorgen rl --config configs/policy/mdpo_cartpole.yaml
 
 'mirrorgen COMMAND --help' lists the options of a command, and 'mirrorgen --version' prints the version."""
 LIGHTNING = ("fit", "validate", "test", "predict")
+OTHERS = {"sample": "mirrorgen.sample_cli", "rl": "mirrorgen.rl_cli"}
 
 
 def main(args: Sequence[str] | None = None) -> Any:
@@ -35,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> Any:
         args: The command line; ``sys.argv[1:]`` if None.
 
     Returns:
-        The points for ``sample``; the ``CommandLine`` object, which holds trainer, model and data, otherwise.
+        The points for ``sample``, a summary per seed for ``rl``; the ``CommandLine`` object, which holds trainer, model and data, otherwise.
     """
     argv = list(sys.argv[1:] if args is None else args)
     command = argv[0] if argv else "--help"
@@ -45,11 +48,11 @@ def main(args: Sequence[str] | None = None) -> Any:
     if command == "--version":
         print(f"mirrorgen {__version__}")
         return None
-    if command != "sample" and command not in LIGHTNING:
+    if command not in LIGHTNING and command not in OTHERS:
         print(f"{USAGE}\n\nerror: unknown command {command!r}", file=sys.stderr)
         raise SystemExit(2)
     try:
-        return _sample(argv[1:]) if command == "sample" else _lightning(argv)
+        return importlib.import_module(OTHERS[command]).run(argv[1:]) if command in OTHERS else _lightning(argv)
     except (MirrorgenError, ValueError) as error:
         cause = _own(error)
         if cause is None:
@@ -61,12 +64,6 @@ def main(args: Sequence[str] | None = None) -> Any:
 def console() -> None:
     """The ``mirrorgen`` command: ``main`` without its value, which a shell would take for an error."""
     main()
-
-
-def _sample(argv: list[str]) -> Any:
-    from mirrorgen.sample_cli import run
-
-    return run(argv)
 
 
 def _lightning(argv: list[str]) -> Any:

@@ -17,7 +17,7 @@ LAYERS: dict[str, int] = {
     "geometry": 1,
     **dict.fromkeys(["targets", "nets", "integrate", "metrics", "transport"], 2),
     **dict.fromkeys(["flows", "diffusion", "samplers", "optim", "policy", "storage"], 3),
-    **dict.fromkeys(["data", "training", "sample_cli"], 4),
+    **dict.fromkeys(["data", "training", "sample_cli", "rl_cli"], 4),
     "cli": 5,
     **dict.fromkeys(["__init__", "__main__"], 6),
 }
@@ -25,8 +25,8 @@ LAYERS: dict[str, int] = {
 HOMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(["lightning", "pytorch_lightning"], ("data/", "training/", "cli.py")),
     "ot": ("flows/couplings.py", "transport/", "metrics/"),
-    **dict.fromkeys(["gymnasium", "stable_baselines3"], ("policy/agents/",)),
-    "matplotlib": ("training/",),
+    **dict.fromkeys(["gymnasium", "stable_baselines3"], ("policy/agents/", "rl_cli.py")),
+    "matplotlib": ("training/", "rl_cli.py"),
 }
 # Packages of the extras too: a module that offers something optional has to import without it.
 EXTRAS = {"sklearn", "pandas", "pyarrow", "tensorboard", "arviz", "huggingface_hub", "diffusers", "datasets"}

@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from torch import Tensor
 
@@ -58,7 +59,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
         self,
         policy: Any,
         env: Any,
-        learning_rate: Any = 3e-4,
+        learning_rate: float | Schedule = 3e-4,
         n_steps: int = 2048,
         batch_size: int = 64,
         n_epochs: int = 10,
@@ -66,7 +67,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
         gae_lambda: float = 0.95,
         full_batch: bool = False,
         normalize_advantage: bool = True,
-        clip_range_vf: Any = None,
+        clip_range_vf: float | Schedule | None = None,
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,

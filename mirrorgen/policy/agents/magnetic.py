@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, polyak_update
 from torch import Tensor
 
@@ -46,8 +47,8 @@ class MMD(ProximalActorCritic):
         policy: Any,
         env: Any,
         *arguments: Any,
-        step_size: Any = 0.1,
-        magnet_weight: Any = 0.05,
+        step_size: float | Schedule = 0.1,
+        magnet_weight: float | Schedule = 0.05,
         magnet: Literal["uniform", "moving"] = "uniform",
         magnet_rate: float = 0.05,
         normalize_advantage: bool = False,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gymnasium import spaces
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class MDPO(ProximalActorCritic):
         policy: Any,
         env: Any,
         *arguments: Any,
-        step_size: Any = None,
+        step_size: float | Schedule | None = None,
         q: float = 1.0,
         divergence: Kind = "bregman",
         **options: Any,
