@@ -51,5 +51,5 @@ def exact_plan(
     plan, f, g = plan.reshape(*batch, n, m), f.reshape(*batch, n), g.reshape(*batch, m)
     shift = (problem.nu * g).sum(-1, keepdim=True) / problem.nu.sum(-1, keepdim=True)
     error = marginal_error(plan, problem.mu, problem.nu).detach()
-    parts = (t.detach().to(cost.dtype) for t in (plan, f + shift, g - shift, error))
-    return TransportResult(*parts, torch.zeros(batch, dtype=torch.int64, device=cost.device))
+    plan, f, g, error = (t.detach().to(cost.dtype) for t in (plan, f + shift, g - shift, error))
+    return TransportResult(plan, f, g, error, torch.zeros(batch, dtype=torch.int64, device=cost.device))

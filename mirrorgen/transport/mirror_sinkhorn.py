@@ -74,11 +74,11 @@ def mirror_sinkhorn(
     in proportion to the size; more half steps lower it.
 
     A linear objective (a tensor) makes this Sinkhorn's algorithm at the falling temperature ``1 / sum eta``, one half
-    step at each. ``sinkhorn`` and ``exact_plan`` are much faster there; the method is for other convex functions and for
-    stochastic gradients.
+    step at each. ``sinkhorn`` and ``exact_plan`` are much faster there; the method is for other convex functions and
+    for stochastic gradients.
 
-    Derivatives with respect to everything that ``objective`` and the marginals hold are those of the iteration, unrolled:
-    memory grows with ``steps``.
+    Derivatives with respect to everything that ``objective`` and the marginals hold are those of the iteration,
+    unrolled: memory grows with ``steps``.
 
     Args:
         objective: The cost ``C`` of ``F(P) = <C, P>``, ``(*batch, n_1, ..., n_k)``, or a function from a plan to
@@ -88,7 +88,7 @@ def mirror_sinkhorn(
         schedule: ``"sqrt"``, ``"constant"``, ``"anneal"`` (see ``steps.step_schedule``), or a function from the number
             of the step, from 1, to its size.
         step_size: The schedule's constant.
-        bound: ``B``, the largest entry of gradients over the polytope, ``(*batch)``; if None, that of the first gradient.
+        bound: ``B``, the largest entry of gradients over the polytope, ``(*batch)``; if None, of the first one.
         half_steps: Scalings per gradient step.
         average: ``"last"``, or the mean of ``P_1 .. P_steps``, ``"uniform"`` or weighted by ``"eta"``.
         start: Logarithm of ``P_1``, ``-inf`` where a plan must stay zero; the product of the marginals if None.

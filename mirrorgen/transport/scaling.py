@@ -45,13 +45,13 @@ def alternate(kernel: Tensor, mu: Tensor, nu: Tensor, count: int) -> tuple[Tenso
 def scale_to(
     kernel: Tensor, mu: Tensor, nu: Tensor, tolerance: Tensor, iterations: int, patience: float = math.inf
 ) -> tuple[Tensor, Tensor, int, Tensor]:
-    """``alternate`` that ends when columns sum to ``nu`` within ``tolerance`` of the mass, or a scaling leaves its range.
+    """``alternate`` that ends when columns sum to ``nu`` within ``tolerance``, or a scaling leaves its range.
 
     Args:
         kernel: As in ``alternate``, one batch axis.
         mu: As in ``alternate``.
         nu: As in ``alternate``.
-        tolerance: ``(batch)``.
+        tolerance: ``(batch)``, over the mass.
         iterations: The most to make.
         patience: Ends as well when the rate of the last iterations would need more than so many further ones.
 

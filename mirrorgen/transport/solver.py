@@ -16,7 +16,7 @@ METHODS = ("newton", "absorbed", "log")
 # Marginal violation at which a stage of epsilon scaling hands over to the next.
 _HANDOVER = 0.05
 _FIRST_BLOCK, _LONGEST_BLOCK = 100, 400
-# A Newton step costs about as much as so many iterations.
+# Newton steps are worth trying where at least so many iterations, and one per column, are still to come.
 _NEWTON_WORTH = 100
 # Lengths of a Newton step that are tried, each a quarter of the one before.
 _BACKTRACKS = 5
@@ -188,7 +188,7 @@ def _half_steps(rows: _Rows, method: str, block: int) -> int:
     if method == "log":
         rows.move(rows.g + epsilon * torch.log(problem.nu / rows.columns))
         return 1
-    patience = _NEWTON_WORTH if method == "newton" else math.inf
+    patience = max(_NEWTON_WORTH, rows.g.shape[-1]) if method == "newton" else math.inf
     u, v, made, error = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block, patience)
     g = rows.g + epsilon * torch.log(v)
     if bool((error <= rows.tolerance).all()):
