@@ -69,6 +69,7 @@ def surrogate(log_ratio: Tensor, advantage: Tensor, drift: Drift) -> Tensor:
     return (log_ratio.exp() * advantage - drift(log_ratio, advantage)).mean()
 
 
+@torch.no_grad()
 def check_drift(drift: Drift, *, largest: float = 3.0) -> None:
     """Raise ``DomainError`` unless a drift is non-negative, zero at ratio one, and flat there.
 

@@ -16,6 +16,9 @@ __all__ = ["PolicyRun", "adaptive_steps", "geometric_steps", "policy_mirror_desc
 StepSize = Callable[[int, Tensor, Tensor], float | Tensor]
 """``(k, log_policy, action values) -> eta_k``, one number or one per state."""
 
+PolicyStep = Callable[[Tensor, Tensor, float | Tensor], Tensor]
+"""``(log_policy, action values, eta_k) -> log_policy``."""
+
 
 @dataclass(frozen=True)
 class PolicyRun:
@@ -43,6 +46,7 @@ def policy_mirror_descent(
     entropy_weight: float = 0.0,
     q: float = 1.0,
     log_policy: Tensor | None = None,
+    step: PolicyStep | None = None,
 ) -> PolicyRun:
     """``pi_(k+1)(s) = argmax eta_k <pi, q_k(s)> - D_q(pi, pi_k(s)) - eta_k tau D_q(pi, uniform)`` in every state.
 
@@ -56,6 +60,10 @@ def policy_mirror_descent(
         entropy_weight: ``tau``.
         q: Tsallis index of the potential, see ``proximal_step``.
         log_policy: Where to start; uniform if None.
+        step: A step instead of ``proximal_step``: another potential, as ``MixedPotential.step``, or noisy values.
+
+    Raises:
+        DomainError: If a number is negative, or ``step`` comes with an entropy weight or ``q``.
 
     Sources: Xiao, "On the Convergence Rates of Policy Gradient Methods", 2022; Lan, "Policy Mirror Descent for
     Reinforcement Learning", 2021; Cen, Cheng, Chen, Wei, Chi, "Fast Global Convergence of Natural Policy Gradient
@@ -63,6 +71,8 @@ def policy_mirror_descent(
     """
     if iterations < 0 or entropy_weight < 0:
         raise DomainError(f"iterations and entropy_weight must not be negative, got {iterations} and {entropy_weight}")
+    if step is not None and (entropy_weight or q != 1):
+        raise DomainError("entropy_weight and q are options of the proximal step; leave them out with a step of yours")
     uniform = mdp.uniform_policy()
     logs = uniform if log_policy is None else log_policy
     values = []
@@ -73,7 +83,10 @@ def policy_mirror_descent(
             # The bonus of the state itself is the step's own business.
             actions = mdp.action_values(values[-1])
             eta = step_size(k, logs, actions) if callable(step_size) else step_size
-            logs = proximal_step(logs, actions, step_size=eta, magnet_weight=entropy_weight, q=q)
+            if step is None:
+                logs = proximal_step(logs, actions, step_size=eta, magnet_weight=entropy_weight, q=q)
+            else:
+                logs = step(logs, actions, eta)
     return PolicyRun(logs, torch.stack(values))
 
 
