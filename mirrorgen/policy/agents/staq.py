@@ -86,7 +86,8 @@ class StaQ(OffPolicyAlgorithm):
 
     ``predict(deterministic=True)`` is greedy in the logits. Until the first iteration ends the policy is uniform.
 
-    Defaults are of a size for one core and short runs; ``paper_settings`` has the publication's. Choose
+    Defaults are of a size for one core and short runs, for rewards of about one per step; ``paper_settings`` has the
+    publication's. Values reach back one step per copy to the target networks: short runs need frequent ones. Choose
     ``memory`` such that ``(kappa / (kappa + tau)) ** memory`` is well below one. ``memory=1`` is soft policy iteration
     without a proximal term. Weights are in units of values after ``reward_scale``.
 
@@ -128,7 +129,7 @@ class StaQ(OffPolicyAlgorithm):
         self,
         policy: str | type[StaQPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = 2e-3,
         buffer_size: int = 20_000,
         learning_starts: int = 0,
         batch_size: int = 128,
@@ -138,11 +139,11 @@ class StaQ(OffPolicyAlgorithm):
         *,
         memory: int = 50,
         ensemble: int = 2,
-        kl_weight: float = 5.0,
-        temperature: float | Schedule = 1.0,
+        kl_weight: float = 0.3,
+        temperature: float | Schedule = 0.05,
         reward_scale: float = 1.0,
         exploration_eps: float = 0.05,
-        target_update_interval: int = 200,
+        target_update_interval: int = 25,
         expected_values: bool = True,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
