@@ -61,10 +61,7 @@ def proximal_step(
     if eager_values(logs, g, eta, alpha):
         _check(g, eta, alpha, allowed)
     eta, alpha = (v.unsqueeze(-1) if v.ndim else v for v in (eta, alpha))
-    # In terms of 1 / eta nothing overflows as eta grows; at eta = 0 only the prior is left.
-    inverse = 1 / eta
-    weights = (torch.where(eta > 0, 1 / (1 + eta * alpha), 1.0), 1 / (inverse + alpha), alpha / (inverse + alpha))
-    weights = (torch.where(torch.isinf(eta), 0.0, weights[0]), *weights[1:])
+    weights = step_weights(eta, alpha)
     slopes = (_slope(logs, q), g, _slope(rho, q))
     dual = sum(torch.where(w > 0, w * s, 0.0) for w, s in zip(weights, slopes, strict=True))
     dual = torch.where(allowed, torch.as_tensor(dual), -torch.inf)
@@ -106,6 +103,22 @@ def geometric_mixture(log_p: Tensor, log_q: Tensor, weight: float | Tensor) -> T
     )
 
 
+def step_weights(eta: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(1, eta, eta alpha) / (1 + eta alpha)``: of prior, gradient and magnet, for steps from zero to infinity."""
+    # In terms of 1 / eta nothing overflows as eta grows; at eta = 0 only the prior is left.
+    inverse = 1 / eta
+    prior = torch.where(eta > 0, 1 / (1 + eta * alpha), 1.0)
+    return torch.where(torch.isinf(eta), 0.0, prior), 1 / (inverse + alpha), alpha / (inverse + alpha)
+
+
+def check_step(eta: Tensor, alpha: Tensor) -> None:
+    """Raise ``DomainError`` unless a step size and a magnet's weight make a step."""
+    if not bool((eta >= 0).all() & (alpha >= 0).all() & torch.isfinite(alpha).all()):
+        raise DomainError("step_size must be at least 0, and magnet_weight at least 0 and finite")
+    if bool((torch.isinf(eta) & (alpha == 0)).any()):
+        raise DomainError("an infinite step_size needs a positive magnet_weight; greedy policies are no proximal step")
+
+
 def _broadcast(
     log_prior: Tensor, gradient: Tensor, magnet: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,10 +140,7 @@ def _broadcast(
 def _check(g: Tensor, eta: Tensor, alpha: Tensor, allowed: Tensor) -> None:
     if not bool(torch.isfinite(g).all()):
         raise DomainError("the gradient has entries that are NaN or infinite on allowed actions")
-    if not bool((eta >= 0).all() & (alpha >= 0).all() & torch.isfinite(alpha).all()):
-        raise DomainError("step_size must be at least 0, and magnet_weight at least 0 and finite")
-    if bool((torch.isinf(eta) & (alpha == 0)).any()):
-        raise DomainError("an infinite step_size needs a positive magnet_weight; greedy policies are no proximal step")
+    check_step(eta, alpha)
     if not bool(allowed.any(-1).all()):
         raise DomainError("a row of mask allows no action; leave such rows out")
 
