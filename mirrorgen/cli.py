@@ -38,7 +38,8 @@ def main(args: Sequence[str] | None = None) -> Any:
         args: The command line; ``sys.argv[1:]`` if None.
 
     Returns:
-        The points for ``sample``, a summary per seed for ``rl``; the ``CommandLine`` object, which holds trainer, model and data, otherwise.
+        The points for ``sample``, a summary per seed for ``rl``; the
+        ``CommandLine`` object, which holds trainer, model and data, otherwise.
     """
     argv = list(sys.argv[1:] if args is None else args)
     command = argv[0] if argv else "--help"

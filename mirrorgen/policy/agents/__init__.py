@@ -1,4 +1,4 @@
-"""Agents that learn with networks: Stable-Baselines3's rollouts, buffers, saving and callbacks, losses of this package."""
+"""Agents that learn with networks: rollouts, buffers and saving of Stable-Baselines3, losses of this package."""
 
 try:
     import stable_baselines3
@@ -10,10 +10,13 @@ except ImportError as error:
 from mirrorgen.policy.agents.magnetic import MMD
 from mirrorgen.policy.agents.masking import MaskedActorCriticPolicy
 from mirrorgen.policy.agents.mdpo import MDPO, DriftPO
+from mirrorgen.policy.agents.munchausen_dqn import MVIQ
 from mirrorgen.policy.agents.self_play import SelfPlay, SelfPlayEnv
 from mirrorgen.policy.agents.soft_mdpo import SoftMDPO
+from mirrorgen.policy.agents.staq import StaQ
 from mirrorgen.policy.agents.vector_env import GymnasiumVecEnv
 
 __all__ = [
-    "MDPO", "MMD", "DriftPO", "GymnasiumVecEnv", "MaskedActorCriticPolicy", "SelfPlay", "SelfPlayEnv", "SoftMDPO",
+    "MDPO", "MMD", "MVIQ", "DriftPO", "GymnasiumVecEnv", "MaskedActorCriticPolicy", "SelfPlay", "SelfPlayEnv",
+    "SoftMDPO", "StaQ",
 ]  # fmt: skip

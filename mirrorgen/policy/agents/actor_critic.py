@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
+from mirrorgen.policy.agents.checks import check_number
 from mirrorgen.policy.agents.laws import ActionLaw, action_law, divergence
 from mirrorgen.policy.agents.masking import MaskedActorCriticPolicy
 from mirrorgen.policy.agents.rollouts import Rollouts
@@ -42,7 +43,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
         vf_coef: Weight of the values' loss in the sum.
         max_grad_norm: Bound on the norm of the gradient.
         target_kl: Stop an update when ``KL(new, old)`` is beyond 1.5 times this; None for never.
-        options: Of ``OnPolicyAlgorithm``: ``use_sde``, ``policy_kwargs``, ``tensorboard_log``, ``seed``, ``device``, ...
+        options: Of ``OnPolicyAlgorithm``: ``use_sde``, ``policy_kwargs``, ``seed``, ``device``, ...
 
     Raises:
         DomainError: If a number is out of range, or ``full_batch`` and shared features do not go together.
@@ -96,19 +97,15 @@ class ProximalActorCritic(OnPolicyAlgorithm):
             _init_setup_model=False,
             **options,
         )
-        if env is not None or self.env is not None:
-            self._check()
         if _init_setup_model:
             self._setup_model()
 
     def _check(self) -> None:
         """Raise ``DomainError`` for settings that cannot train; subclasses add theirs."""
         for name, low in (("batch_size", 2), ("n_epochs", 1), ("n_steps", 1)):
-            if getattr(self, name) < low:
-                raise DomainError(f"{name} must be at least {low}, got {getattr(self, name)}")
+            check_number(name, getattr(self, name), low)
         for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DomainError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_number(name, getattr(self, name), 0.0, 1.0)
         if self.n_steps * self.n_envs < 2:
             raise DomainError("one transition is no batch: raise n_steps or the number of environments")
 
@@ -116,9 +113,8 @@ class ProximalActorCritic(OnPolicyAlgorithm):
         if "optimizer_class" not in self.policy_kwargs:
             # Stable-Baselines3's Adam with one kernel for all weights, a tenth of an update with small networks.
             self.policy_kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})
+        self._check()
         super()._setup_model()
-        if self.clip_range_vf is not None:
-            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
         shared = self.policy.share_features_extractor and any(True for _ in self.policy.features_extractor.parameters())
         if self.full_batch and shared:
             raise DomainError(
@@ -175,7 +171,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
 
     def _value_loss(self, values: Tensor, rows: Rollouts) -> Tensor:
         if self.clip_range_vf is not None:
-            bound = self.clip_range_vf(self._current_progress_remaining)
+            bound = FloatSchedule(self.clip_range_vf)(self._current_progress_remaining)
             values = rows.values + (values - rows.values).clamp(-bound, bound)
         return (values - rows.returns).square().mean()
 
@@ -214,5 +210,5 @@ class ProximalActorCritic(OnPolicyAlgorithm):
             "train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten())
         )
         if hasattr(self.policy, "log_std"):
-            self.logger.record("train/std", float(self.policy.log_std.exp().mean()))
+            self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

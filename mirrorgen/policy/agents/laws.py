@@ -1,4 +1,4 @@
-"""Laws of actions as plain tensors, apart from Stable-Baselines3's distributions, which the next forward pass overwrites.
+"""Laws of actions as plain tensors: Stable-Baselines3's distributions are overwritten by the next forward pass.
 
 Divergences read ``D(new, old)`` and are those of the joint action: summed over its coordinates, never averaged.
 """

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.policy.agents.actor_critic import ProximalActorCritic
+from mirrorgen.policy.agents.checks import check_number
 from mirrorgen.policy.agents.laws import ActionLaw, action_law, divergence
 from mirrorgen.policy.agents.rollouts import Rollouts
 
@@ -28,8 +29,8 @@ class MMD(ProximalActorCritic):
         env: Environment.
         step_size: ``eta``, number or function of the remaining share of training.
         magnet_weight: ``alpha``, likewise.
-        magnet: ``"uniform"`` on the allowed actions, which is an entropy bonus; ``"moving"``, a copy of the network that
-            follows it.
+        magnet: ``"uniform"`` on the allowed actions, which is an entropy bonus; ``"moving"``, a copy of the network
+            that follows it.
         magnet_rate: Share of the way that the moving magnet's weights go after an update; 1 copies them.
         normalize_advantage: See ``ProximalActorCritic``.
         options: Of ``ProximalActorCritic``.
@@ -46,7 +47,7 @@ class MMD(ProximalActorCritic):
         self,
         policy: Any,
         env: Any,
-        *arguments: Any,
+        *,
         step_size: float | Schedule = 0.1,
         magnet_weight: float | Schedule = 0.05,
         magnet: Literal["uniform", "moving"] = "uniform",
@@ -56,7 +57,7 @@ class MMD(ProximalActorCritic):
     ) -> None:
         self.step_size, self.magnet_weight = step_size, magnet_weight
         self.magnet, self.magnet_rate = magnet, magnet_rate
-        super().__init__(policy, env, *arguments, normalize_advantage=normalize_advantage, **options)
+        super().__init__(policy, env, normalize_advantage=normalize_advantage, **options)
 
     def _check(self) -> None:
         super()._check()
@@ -65,8 +66,7 @@ class MMD(ProximalActorCritic):
                 raise DomainError("step_size must be positive and magnet_weight at least 0, until the end of training")
         if self.magnet not in ("uniform", "moving"):
             raise DomainError(f"magnet must be 'uniform' or 'moving', got {self.magnet!r}")
-        if not 0 < self.magnet_rate <= 1:
-            raise DomainError(f"magnet_rate must lie in (0, 1], got {self.magnet_rate}")
+        check_number("magnet_rate", self.magnet_rate, 0.0, 1.0, above=True)
         if self.magnet == "uniform" and isinstance(self.action_space, spaces.Box):
             raise DomainError("no uniform law exists on a continuous action space; use magnet='moving'")
 

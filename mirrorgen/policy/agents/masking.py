@@ -41,7 +41,7 @@ class MaskedActorCriticPolicy(MultiInputActorCriticPolicy):
         entries = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
         if MASK not in entries or entries[MASK].shape != actions:
             raise DomainError(f"observations need an entry {MASK!r} of shape {actions}, got {observation_space}")
-        super().__init__(observation_space, action_space, *arguments, **options)
+        super().__init__(spaces.Dict(entries), action_space, *arguments, **options)
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         """Features; the mask is kept for the law of the actions that follows from them."""

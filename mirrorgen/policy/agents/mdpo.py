@@ -42,7 +42,7 @@ class MDPO(ProximalActorCritic):
         self,
         policy: Any,
         env: Any,
-        *arguments: Any,
+        *,
         step_size: float | Schedule | None = None,
         q: float = 1.0,
         divergence: Kind = "bregman",
@@ -50,7 +50,7 @@ class MDPO(ProximalActorCritic):
     ) -> None:
         self.step_size = LinearSchedule(1.0, 0.1, 1.0) if step_size is None else step_size
         self.q, self.divergence = q, divergence
-        super().__init__(policy, env, *arguments, **options)
+        super().__init__(policy, env, **options)
 
     @staticmethod
     def paper_settings() -> dict[str, Any]:
@@ -91,9 +91,9 @@ class DriftPO(ProximalActorCritic):
     Lu et al., "Discovered Policy Optimisation", 2022.
     """
 
-    def __init__(self, policy: Any, env: Any, *arguments: Any, drift: Drift | None = None, **options: Any) -> None:
+    def __init__(self, policy: Any, env: Any, *, drift: Drift | None = None, **options: Any) -> None:
         self.drift = DiscoveredDrift() if drift is None else drift
-        super().__init__(policy, env, *arguments, **options)
+        super().__init__(policy, env, **options)
 
     def _check(self) -> None:
         super()._check()

@@ -1,4 +1,4 @@
-"""All transitions of one update as tensors: converted once, with the old policy's law, cut into minibatches by index."""
+"""All transitions of one update as tensors, with the old policy's law; minibatches are rows of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -60,8 +60,9 @@ class Rollouts:
         """Some of the transitions."""
         x = self.observations
         observations = {k: v[index] for k, v in x.items()} if isinstance(x, dict) else x[index]
-        tensors = (self.actions, self.values, self.log_prob, self.advantages, self.returns)
-        return Rollouts(observations, *(t[index] for t in tensors), self.law.rows(index))
+        names = ("actions", "values", "log_prob", "advantages", "returns")
+        numbers = {name: getattr(self, name)[index] for name in names}
+        return Rollouts(observations, law=self.law.rows(index), **numbers)
 
     def batches(self, size: int) -> Iterator["Rollouts"]:
         """One pass in random order; what is left over joins the last batch, so that none is tiny."""

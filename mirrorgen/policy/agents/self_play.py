@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
+from mirrorgen.policy.agents.laws import action_law
 from mirrorgen.policy.agents.masking import MASK
 from mirrorgen.policy.games import ExtensiveGame
 
@@ -45,8 +46,8 @@ class SelfPlayEnv(VecEnv):
         if len({int(p) for p in game.owner}) < 2:
             raise DomainError("one of the players never moves; self-play needs two who do")
         self.mask = game.mask.numpy()
-        infosets, actions = self.mask.shape
-        entries = {
+        actions = self.mask.shape[1]
+        entries: dict[str, spaces.Space] = {
             "observation": spaces.Box(-np.inf, np.inf, (self.features.shape[1],), np.float32),
             MASK: spaces.Box(0.0, 1.0, (actions,), np.float32),
         }
@@ -126,8 +127,8 @@ class SelfPlayEnv(VecEnv):
         """The agent's log-policy at all infosets ``(infosets, actions)``, float64."""
         rows = {"observation": torch.from_numpy(self.features), MASK: torch.from_numpy(self.mask.astype(np.float32))}
         with torch.no_grad():
-            law = agent.policy.get_distribution({k: v.to(agent.device) for k, v in rows.items()}).distribution
-        return law.logits.double().cpu().log_softmax(-1)
+            law = action_law(agent.policy.get_distribution({k: v.to(agent.device) for k, v in rows.items()}))
+        return law.tensors[0].double().cpu().log_softmax(-1)
 
     def close(self) -> None:
         """Nothing to close."""

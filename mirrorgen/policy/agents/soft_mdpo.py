@@ -15,6 +15,7 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from mirrorgen.errors import DomainError
+from mirrorgen.policy.agents.checks import check_number
 from mirrorgen.policy.agents.laws import tsallis_log
 
 __all__ = ["SoftMDPO"]
@@ -48,7 +49,7 @@ class SoftMDPO(SAC):
         self,
         policy: Any,
         env: Any,
-        *arguments: Any,
+        *,
         step_size: float = 1.0,
         old_policy_interval: int = 1000,
         q: float = 1.0,
@@ -59,18 +60,17 @@ class SoftMDPO(SAC):
     ) -> None:
         self.step_size, self.old_policy_interval, self.q = step_size, old_policy_interval, q
         self.magnitude_penalty = magnitude_penalty
-        for name, value, low, high in (
-            ("step_size", step_size, 0.0, math.inf),
-            ("old_policy_interval", old_policy_interval, 0.0, math.inf),
-            ("q", q, 1 - 1e-12, 2.0),
-            ("magnitude_penalty", magnitude_penalty, -1e-12, math.inf),
-        ):
-            if not low < value <= high:
-                raise DomainError(f"{name} must be above {max(0.0, round(low))} and at most {high}, got {value}")
+        if not step_size > 0:
+            raise DomainError(f"step_size must be positive, infinite for no penalty, got {step_size}")
+        check_number("old_policy_interval", old_policy_interval, 1)
+        check_number("q", q, 1.0, 2.0)
+        check_number("magnitude_penalty", magnitude_penalty, 0.0)
         space = getattr(env, "action_space", None)
+        if options.get("use_sde"):
+            raise DomainError("use_sde=True gives no density before tanh; SoftMDPO explores by its own noise")
         if space is not None and not isinstance(space, spaces.Box):
             raise DomainError(f"SoftMDPO needs a Box of actions, got {space}; use MDPO or MVIQ for discrete ones")
-        super().__init__(policy, env, *arguments, ent_coef=ent_coef, _init_setup_model=False, **options)
+        super().__init__(policy, env, ent_coef=ent_coef, _init_setup_model=False, **options)
         if _init_setup_model:
             self._setup_model()
 
@@ -83,10 +83,11 @@ class SoftMDPO(SAC):
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         losses = torch.zeros(2)
+        buffer: Any = self.replay_buffer
         for step in range(gradient_steps):
             if self._n_updates % self.old_policy_interval == 0:
                 self.old_actor.load_state_dict(self.actor.state_dict())
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             critic = _descend(self.critic.optimizer, self.critic_loss(batch))
             actor = _descend(self.actor.optimizer, self.actor_loss(batch))
             losses += torch.stack([critic, actor]).cpu()
@@ -107,7 +108,8 @@ class SoftMDPO(SAC):
             soft = values - self._entropy_weight() * tsallis_log(logs, self.q).sum(-1, keepdim=True)
             discounts = self.gamma if batch.discounts is None else batch.discounts
             targets = batch.rewards + (1 - batch.dones) * discounts * soft
-        return 0.5 * sum(mse_loss(q, targets) for q in self.critic(batch.observations, batch.actions))
+        found = self.critic(batch.observations, batch.actions)
+        return 0.5 * torch.stack([mse_loss(q, targets) for q in found]).sum()
 
     def actor_loss(self, batch: ReplayBufferSamples) -> Tensor:
         """See the class; updates the weight of the entropy where that is learned."""
@@ -117,8 +119,8 @@ class SoftMDPO(SAC):
         weight, sharpness = self._entropy_weight(), 1 / self.step_size
         penalty = sharpness * tsallis_log(logs, self.q) + (weight - sharpness) * self.q * tsallis_log(old, self.q)
         values = torch.cat(self.critic(batch.observations, actions), 1).amin(1)
-        if self.ent_coef_optimizer is not None:
-            gap = (logs.sum(-1) + self.target_entropy).detach()
+        if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
+            gap = (logs.sum(-1) + float(self.target_entropy)).detach()
             _descend(self.ent_coef_optimizer, -(self.log_ent_coef * gap).mean())
         return (penalty.sum(-1) - values).mean() + self._magnitude(batch.observations)
 
@@ -131,8 +133,9 @@ class SoftMDPO(SAC):
     def _draw(self, observations: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, log-densities of their coordinates, and the actions before ``tanh``."""
         mean, log_std, _ = self.actor.get_action_dist_params(observations)
-        actions = self.actor.action_dist.actions_from_params(mean, log_std)
-        gaussian = self.actor.action_dist.gaussian_actions
+        law: Any = self.actor.action_dist
+        actions = law.actions_from_params(mean, log_std)
+        gaussian = law.gaussian_actions
         return actions, _squashed_log_prob(mean, log_std, gaussian), gaussian
 
     def _entropy_weight(self) -> Tensor:

@@ -115,6 +115,7 @@ class AgentRun:
             agent.set_logger(configure(str(self.folder / f"log_{agent.num_timesteps}"), ["csv"]))
             callback = Evaluation(self, self.environments(self.seed + 10_000, training=False))
             agent.learn(left, callback=callback, reset_num_timesteps=False, progress_bar=progress)
+            agent.logger.close()
         env.close()
         return agent
 

@@ -26,7 +26,7 @@ class GymnasiumVecEnv(VecEnv):
     """
 
     def __init__(self, env: VectorEnv) -> None:
-        self.env = env
+        self.env: Any = env
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         if self.mode == AutoresetMode.NEXT_STEP:
             raise DomainError(
@@ -54,7 +54,7 @@ class GymnasiumVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
             last = observations if self.mode == AutoresetMode.DISABLED else info["final_obs"]
-            for i in np.flatnonzero(done):
+            for i in np.flatnonzero(done).tolist():
                 infos[i] = {
                     "terminal_observation": _row(last, i),
                     "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
