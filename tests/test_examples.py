@@ -74,6 +74,28 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("reflected_diffusion/simplex.py", [], ["simplex.csv", "simplex.png"]),
         ("reflected_diffusion/digits.py", [], ["digits.csv", "digits_bits.csv", "digits.png"]),
         (
+            "policy/tabular.py",
+            [],
+            [
+                *[
+                    f"tabular_{n}.csv"
+                    for n in ("rates", "bounds", "entropy", "errors", "constrained", "crowd", "linear")
+                ],
+                "tabular.png",
+            ],
+        ),
+        ("policy/learned.py", [], ["learned_potentials.csv", "learned_drifts.csv", "learned.png"]),
+        (
+            "policy/games.py",
+            [],
+            [
+                *[f"games_{n}.csv" for n in ("behavioural", "dilated", "normal", "qre", "search", "speed")],
+                *["games.png", "games_normal.png"],
+            ],
+        ),
+        ("policy/preference.py", [], ["preference.csv", "preference_average.csv", "preference.png"]),
+        ("policy/preference_language.py", [], ["preference_language.csv"]),
+        (
             "reflected_diffusion/toy2d.py",
             [],
             ["toy2d.csv", "toy2d_density.csv", "toy2d_ablation.csv", "toy2d.png", "toy2d_ablation.png"],

@@ -6,6 +6,7 @@ tabular_entropy.csv      asymptotic factor per step with an entropy weight, besi
 tabular_errors.csv       value iteration with noise in every backup: gaps, and the bound on the average of errors
 tabular_constrained.csv  last iterates of ascent-descent on a constrained process, against the linear program
 tabular_crowd.csv        regularised exploitability of mirror ascent in mean-field games, by step size
+tabular_linear.csv       regret of contracted features policy optimisation in linear processes of five steps
 tabular.png              one panel per table but that of entropy
 
 Some of them only: --only rates,errors (the figure then has their panels). Columns "earlier": measured with a NumPy
@@ -13,10 +14,10 @@ prototype of this project on processes of the same kind with other seeds; no pub
 """
 
 import math
-from pathlib import Path
 
+import tabular_figure as figure
 import torch
-from common import COLORS, clean, figure, options, save, show, write_csv
+from common import options, show, write_csv
 from torch import Tensor
 
 from mirrorgen.geometry.divergences import tsallis_bregman
@@ -232,73 +233,86 @@ def crowd_game(crowding: float, seed: int) -> tab.CrowdGame:
     return tab.CrowdGame(transitions / transitions.sum(-1, keepdim=True), rewards, crowding=crowding)
 
 
-def draw_rates(axis, curves: dict[str, Tensor]) -> None:
-    for color, (name, gaps) in zip([*COLORS[:6], "k"], curves.items(), strict=True):
-        mean = gaps.clamp_min(1e-13).log().mean(-1).exp()
-        axis.semilogy(mean, color=color, label=name, ls="--" if name.startswith("discount") else "-")
-    axis.set_ylim(1e-12, 3e4)  # Room for the legend.
-    clean(axis, "policy mirror descent", "steps", "gap to the optimal values")
+def linear(quick: bool, seeds: int) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
+    """Regret against the exact optimum; step 1, bonus scale 0.3 and contraction log K unless the row says otherwise."""
+    episodes = 40 if quick else 2000
+    kinds = {
+        "one-hot, dim 6": tab.one_hot_mdp(batch=seeds),
+        "simplex features, dim 6": tab.random_linear_mdp(batch=seeds),
+        "lock, dim 18": lock(batch=seeds),
+    }
+    theory = math.sqrt(2 * math.log(4) / episodes) / 5
+    settings: dict[str, dict[str, float]] = {
+        "step 1, bonus 0.3": {}, "bonus 0": {"bonus_scale": 0.0}, "bonus 1": {"bonus_scale": 1.0},
+        "bonus 3": {"bonus_scale": 3.0}, "step 10": {"step_size": 10.0}, "no contraction": {"contraction": 0.0},
+        "contraction 30": {"contraction": 30.0}, "the theory's step": {"step_size": theory},
+    }  # fmt: skip
+    rows, curves = [], {}
+    for kind, mdp in kinds.items():
+        best = mdp.value_of()
+        uniform = (best - mdp.value_of(mdp.uniform_policy())).mean()
+        for name, changes in settings.items():
+            generator = torch.Generator().manual_seed(0)
+            run = tab.contracted_feature_policy_optimization(
+                mdp, episodes, **{"bonus_scale": 0.3, **changes}, generator=generator
+            )
+            regret = run.regret(best).mean(-1)
+            half, end = float(regret[episodes // 2 - 1]), float(regret[-1])
+            row = {"process": kind, "setting": name, "regret at K / 2": half, "regret at K": end}
+            row |= {"spread": float(run.regret(best)[-1].std()), "uniform policy": episodes * float(uniform)}
+            rows.append(row | {"exponent": math.log2(end / half), "epochs": float(run.epochs.double().mean())})
+            if kind.startswith("simplex"):
+                curves[name] = regret
+        if kind.startswith("simplex"):
+            curves["uniform policy"] = uniform * torch.arange(1, episodes + 1)
+    return rows, curves
 
 
-def draw_bounds(axis, curves: dict[str, Tensor]) -> None:
-    for color, (name, worst) in zip(
-        COLORS,
-        ((n, w) for n, w in curves.items() if "gap_0 + 1" in n or "1/k" in n),
-        strict=False,
-    ):
-        label = name.replace(": its O(1/k)", ", O(1/k)").replace(
-            ": discount^k (gap_0 + 1 / (1 - discount))", ", linear"
-        )
-        axis.plot(worst, torch.linspace(0, 1, len(worst)), color=color, label=label)
-    axis.axvline(1.0, color="k", lw=0.8)
-    axis.set_xscale("log")
-    clean(axis, "100 processes, bounds of both kinds", "largest gap / bound over all steps", "share of processes")
-
-
-def draw_errors(axis, curves: dict[str, Tensor]) -> None:
-    for color, name in zip(COLORS, dict.fromkeys(n.split(", noise")[0] for n in curves), strict=False):
-        for noise, style in (("1", "-"), ("0.1", ":")):
-            values = curves[f"{name}, noise {noise}"]
-            label = name if noise == "1" else None
-            axis.loglog(range(1, len(values) + 1), values, color=color, ls=style, label=label)
-    axis.set_ylim(1e-4, 10)
-    clean(axis, "noise 1 (dotted: 0.1) in every backup", "backups", "gap of the policy")
-
-
-def draw_constrained(axis, curves: dict[str, Tensor]) -> None:
-    for color, (name, values) in zip(COLORS, curves.items(), strict=False):
-        axis.semilogy(50 * torch.arange(1, len(values) + 1), values, color=color, label=name)
-    clean(axis, "constrained: residual of last iterates", "steps", "largest of fifty steps")
-
-
-def draw_crowd(axis, curves: dict[str, Tensor]) -> None:
-    for color, (name, values) in zip(COLORS, curves.items(), strict=False):
-        axis.semilogy(values, color=color, label=name)
-    clean(axis, "crowd, cost 2", "steps", "regularised exploitability")
+def lock(horizon: int = 5, actions: int = 3, batch: int = 1) -> tab.LinearMDP:
+    """A reward of one after ``horizon`` right actions in a row; a wrong one pays 0.1 and ends everything."""
+    states = horizon + 1
+    pairs = torch.arange(states * actions)
+    state, right = pairs // actions, pairs % actions == 0
+    following = torch.where(right & (state < horizon - 1), state + 1, horizon)
+    pays = torch.where(right, (state == horizon - 1).double(), 0.1) * (state < horizon)
+    features = torch.eye(len(pairs), dtype=F64).reshape(states, actions, -1)
+    measures = torch.nn.functional.one_hot(following, states).double()
+    return tab.LinearMDP(
+        features.expand(batch, -1, -1, -1), pays.expand(batch, horizon, -1), measures.expand(batch, horizon, -1, -1)
+    )
 
 
 TABLES = {
     "rates": (
         rates,
-        draw_rates,
+        figure.draw_rates,
         "50 states, 4 actions, 3 successors, discount 0.9, uniform start; geometric means with 1e-16 for zero",
     ),
     "bounds": (
         bounds,
-        draw_bounds,
+        figure.draw_bounds,
         "25 processes of four kinds; held: at every step from 1 to 200; gap_0: the first gap",
     ),
     "entropy": (entropy, None, "factor: last ten steps above 1e-11, mean and largest of the seeds"),
     "errors": (
         errors,
-        draw_errors,
+        figure.draw_errors,
         "500 backups; spread: over seeds; bound: on the average of errors, at every backup",
     ),
-    "constrained": (constrained, draw_constrained, "residuals: median and largest of seeds, over the last 500 of 5000"),
+    "constrained": (
+        constrained,
+        figure.draw_constrained,
+        "residuals: median and largest of seeds, over the last 500 of 5000",
+    ),
     "crowd": (
         crowd,
-        draw_crowd,
+        figure.draw_crowd,
         "after 50 steps, median and largest of seeds; earlier: an instance whose seed and scale of costs are not known",
+    ),
+    "linear": (
+        linear,
+        figure.draw_linear,
+        "K = 2000 episodes of 5 steps, means over seeds; exponent: log2 of the last two",
     ),
 }
 
@@ -315,20 +329,7 @@ def main() -> None:
         write_csv(args.out / f"tabular_{name}.csv", [note], rows)
         if draw is not None:
             drawn[name] = (draw, curves)
-    draw_all(drawn, args.out / "tabular.png")
-
-
-def draw_all(drawn: dict, path: Path) -> None:
-    if not drawn:
-        return
-    made = figure(15, 4.0 * math.ceil(len(drawn) / 3))
-    axes = made.subplots(math.ceil(len(drawn) / 3), 3, squeeze=False).flatten()
-    for axis, (draw, curves) in zip(axes, drawn.values(), strict=False):
-        draw(axis, curves)
-        axis.legend(fontsize=6.5, frameon=False)
-    for axis in axes[len(drawn) :]:
-        axis.axis("off")
-    save(made, path)
+    figure.draw_all(drawn, args.out / "tabular.png")
 
 
 if __name__ == "__main__":
