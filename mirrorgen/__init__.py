@@ -10,7 +10,7 @@ from mirrorgen._version import __version__
 from mirrorgen.geometry import domains, mirror_maps, validation
 
 if TYPE_CHECKING:
-    from mirrorgen import data, diffusion, flows, integrate, metrics, nets, samplers, targets, training
+    from mirrorgen import data, diffusion, flows, integrate, metrics, nets, samplers, targets, training, transport
     from mirrorgen.geometry.bregman import bregman_divergence
     from mirrorgen.samplers.api import sample
     from mirrorgen.storage import load, save
@@ -32,10 +32,13 @@ __all__ = [
     "save",
     "targets",
     "training",
+    "transport",
     "validation",
 ]
 
-_MODULES = frozenset({"data", "diffusion", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training"})
+_MODULES = frozenset(
+    {"data", "diffusion", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training", "transport"}
+)
 _OBJECTS = {
     "bregman_divergence": "mirrorgen.geometry.bregman",
     "load": "mirrorgen.storage",

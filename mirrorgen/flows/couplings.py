@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.transport import sinkhorn
 
 __all__ = ["Coupling", "Independent", "OptimalTransport"]
 
@@ -89,18 +90,13 @@ class OptimalTransport(Coupling):
             from scipy.optimize import linear_sum_assignment
 
             return torch.as_tensor(linear_sum_assignment(cost.double().cpu().numpy())[1], device=x_0.device)
-        import ot
-
-        n = len(x_0)
-        uniform = cost.new_full((n,), 1 / n, dtype=torch.float64)
         scaled = cost.double() / cost.double().mean().clamp_min(torch.finfo(torch.float64).tiny)
-        plan = ot.sinkhorn(
-            uniform,
-            uniform,
+        # A rough plan pairs as well as an exact one: what is not done after so many iterations is kept.
+        solved = sinkhorn(
             scaled,
-            reg=self.regularization,
-            method="sinkhorn_log",
-            numItermax=200,
-            warn=False,
+            epsilon=self.regularization,
+            tolerance=1e-6,
+            max_iterations=200,
+            on_failure="keep",
         )
-        return torch.multinomial(plan.clamp_min(1e-300), 1, generator=generator).squeeze(-1)
+        return torch.multinomial(solved.plan.clamp_min(1e-300), 1, generator=generator).squeeze(-1)

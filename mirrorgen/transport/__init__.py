@@ -2,11 +2,11 @@
 
 from mirrorgen.transport.certificate import DualCertificate, dual_certificate, duality_gap
 from mirrorgen.transport.exact import exact_plan
-from mirrorgen.transport.mirror_sinkhorn import MirrorSinkhornResult, MirrorSinkhornStep, mirror_sinkhorn
+from mirrorgen.transport.mirror_descent import MirrorSinkhornResult, MirrorSinkhornStep, mirror_sinkhorn
 from mirrorgen.transport.problem import marginal_error
 from mirrorgen.transport.result import TransportResult
 from mirrorgen.transport.rounding import round_to_polytope
-from mirrorgen.transport.sinkhorn import sinkhorn
+from mirrorgen.transport.entropic import sinkhorn
 from mirrorgen.transport.steps import log_spread
 
 __all__ = [

@@ -1,5 +1,7 @@
 """Exact plans by POT's network simplex method."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,9 @@ def exact_plan(
     flat = [t.detach().cpu().double().reshape(-1, *t.shape[len(batch) :]).numpy() for t in problem]
     solved = []
     for c, a, b in zip(*flat, strict=True):
-        plan, log = ot.emd(a, b, c, numItermax=max_iterations, log=True, check_marginals=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What they say is in the log, and raised below.
+            plan, log = ot.emd(a, b, c, numItermax=max_iterations, log=True, check_marginals=False)
         if log["warning"] is not None:
             raise ConvergenceError(f"exact_plan: {log['warning']}; raise max_iterations or use sinkhorn")
         solved.append((plan, log["u"], log["v"]))

@@ -60,10 +60,13 @@ def laplacian_solve(plan: Tensor, residual: Tensor, row_sums: Tensor, weights: T
     edges = edges - torch.diag_embed(edges.diagonal(dim1=-2, dim2=-1))
     degrees = edges.sum(-1)
     gauge = weights / weights.sum(-1, keepdim=True).sqrt()
+    matrix = torch.diag_embed(degrees) - edges + gauge.unsqueeze(-1) * gauge.unsqueeze(-2)
     ridge = 8 * torch.finfo(plan.dtype).eps * (degrees + plan.sum(-2)).detach()
-    matrix = torch.diag_embed(degrees + ridge) - edges + gauge.unsqueeze(-1) * gauge.unsqueeze(-2)
-    factor = torch.linalg.cholesky_ex(matrix).L
-    return torch.cholesky_solve(residual.unsqueeze(-1), factor).squeeze(-1)
+    factor = torch.linalg.cholesky_ex(matrix + torch.diag_embed(ridge)).L
+    right = residual.unsqueeze(-1)
+    rough = torch.cholesky_solve(right, factor)
+    # One round of refinement takes the ridge out again wherever the graph holds together.
+    return (rough + torch.cholesky_solve(right - matrix @ rough, factor)).squeeze(-1)
 
 
 def _frozen(x: Tensor) -> Tensor:

@@ -63,13 +63,21 @@ def check_marginals(marginals: Sequence[Tensor], sizes: Sequence[int]) -> None:
             raise DomainError(
                 f"marginal {k} must be positive and finite everywhere; drop the rows or columns without mass"
             )
-    masses = [w.detach().double().sum(-1) for w in marginals]
-    allowed = max(_MASS[w.dtype] for w in marginals)
+    _check_masses([w.detach().double().sum(-1) for w in marginals], max(_MASS[w.dtype] for w in marginals))
+
+
+def _check_masses(masses: Sequence[Tensor], allowed: float) -> None:
     for k, mass in enumerate(masses[1:], 1):
-        if not bool(((mass - masses[0]).abs() <= allowed * masses[0]).all()):
+        try:
+            first, other = torch.broadcast_tensors(masses[0], mass)
+        except RuntimeError as error:
+            shapes = f"{tuple(masses[0].shape)} and {tuple(mass.shape)}"
+            raise ShapeError(f"marginals 0 and {k} must have batches that broadcast, got {shapes}") from error
+        far = (other - first).abs() > allowed * first
+        if bool(far.any()):
+            one, two = float(first[far][0]), float(other[far][0])
             raise DomainError(
-                f"marginals 0 and {k} must have the same total mass, got {float(masses[0].flatten()[0]):.9g} and "
-                f"{float(mass.flatten()[0]):.9g} in the first problem; rescale one"
+                f"marginals 0 and {k} must have the same total mass, got {one:.9g} and {two:.9g}; rescale"
             )
 
 
@@ -86,7 +94,7 @@ def positive(value: float | Tensor, name: str, like: Tensor, batch: torch.Size) 
         DomainError: If it is not positive and finite.
         ShapeError: If it does not broadcast to one number per problem.
     """
-    number = torch.as_tensor(value, device=like.device).to(like.dtype)
+    number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     if should_check(number) and not bool((torch.isfinite(number) & (number > 0)).all()):
         raise DomainError(f"{name} must be positive and finite, got {value!r:.60}")
     try:

@@ -44,7 +44,7 @@ def alternate(kernel: Tensor, mu: Tensor, nu: Tensor, count: int) -> tuple[Tenso
 @torch.no_grad()
 def scale_to(
     kernel: Tensor, mu: Tensor, nu: Tensor, tolerance: Tensor, iterations: int, patience: float = math.inf
-) -> tuple[Tensor, Tensor, int, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``alternate`` that ends when columns sum to ``nu`` within ``tolerance``, or a scaling leaves its range.
 
     Args:
@@ -56,22 +56,24 @@ def scale_to(
         patience: Ends as well when the rate of the last iterations would need more than so many further ones.
 
     Returns:
-        ``u``, ``v``, the number of iterations made and the violation ``(batch)``.
+        ``u``, ``v``, the violation ``(batch)``, and the number of iterations after which it was first small enough, or
+        of all of them, ``(batch)``.
     """
     transposed = kernel.mT.contiguous()
     mu, nu, mass = mu.unsqueeze(1), nu.unsqueeze(1), nu.sum(-1)
     u, v = torch.ones_like(mu), torch.ones_like(nu)
     rows, columns = torch.empty_like(mu), torch.bmm(u, kernel)
-    before = torch.full_like(mass, torch.nan)
+    before, needed = torch.full_like(mass, torch.nan), torch.full_like(mass, iterations)
     for k in range(1, iterations + 1):
         torch.div(nu, columns, out=v)
         torch.div(mu, torch.bmm(v, transposed, out=rows), out=u)
         torch.bmm(u, kernel, out=columns)
         if k % _LOOK_EVERY == 0 or k == iterations:
             error = (v * columns - nu).abs().sum((-2, -1)) / mass
+            needed = torch.where(error <= tolerance, needed.clamp_max(k), needed)
             left = _LOOK_EVERY * torch.log(error / tolerance) / torch.log(before / error)
             slow = (left > patience) & (error > tolerance)
             if bool((error <= tolerance).all() | slow.any()) or not within_range(u, v):
                 break
             before = error
-    return u.squeeze(1), v.squeeze(1), k, error
+    return u.squeeze(1), v.squeeze(1), error, needed.clamp_max(k)

@@ -52,11 +52,12 @@ class _Rows:
     plan: Tensor
     columns: Tensor
     error: Tensor
+    used: Tensor
 
     @classmethod
     def start(cls, problem: Problem, epsilon: Tensor, tolerance: Tensor, g: Tensor) -> "_Rows":
         index = torch.arange(len(g), device=g.device)
-        rows = cls(index, problem, epsilon, tolerance, g, g, problem.cost, g, epsilon)
+        rows = cls(index, problem, epsilon, tolerance, g, g, problem.cost, g, epsilon, torch.zeros_like(epsilon))
         rows.move(g)
         return rows
 
@@ -66,6 +67,13 @@ class _Rows:
         self.f, self.plan = row_step(self.problem.cost, g, self.epsilon, self.problem.mu)
         self.columns = self.plan.sum(-2)
         self.error = (self.problem.nu - self.columns).abs().sum(-1) / self.problem.nu.sum(-1)
+
+    def done(self) -> Tensor:
+        return self.error <= self.tolerance
+
+    def count(self, made: float | Tensor) -> None:
+        """Charge iterations to the problems that still need them."""
+        self.used = torch.where(self.done(), self.used, self.used + made)
 
     def dual(self) -> Tensor:
         """``<f, mu> + <g, nu>``, the dual value up to a constant where rows are exact."""
@@ -86,7 +94,7 @@ class _Rows:
 
     def select(self, keep: Tensor) -> "_Rows":
         """Copies of some of the problems."""
-        parts = (self.epsilon, self.tolerance, self.g, self.f, self.plan, self.columns, self.error)
+        parts = (self.epsilon, self.tolerance, self.g, self.f, self.plan, self.columns, self.error, self.used)
         return _Rows(self.index[keep], Problem(*(t[keep] for t in self.problem)), *(t[keep] for t in parts))
 
 
@@ -136,15 +144,14 @@ def _stage(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Iterate from ``g`` until every problem is within its tolerance or the bound is reached."""
     rows = _Rows.start(problem, epsilon, tolerance, g)
-    f, g, used = rows.f.clone(), rows.g.clone(), torch.zeros_like(epsilon)
+    f, g, used = rows.f.clone(), rows.g.clone(), rows.used.clone()
     count, block = 0, _FIRST_BLOCK
     while True:
-        done = rows.error <= rows.tolerance
-        used[rows.index] = torch.where(done & (used[rows.index] > 0), used[rows.index], float(count))
+        done = rows.done()
         over = bool(done.all()) or count >= settings.max_iterations
         # Finished problems stay until half of them are: taking them out copies the others.
         if over or int(done.sum()) >= 0.5 * len(done):
-            f[rows.index], g[rows.index] = rows.f, rows.g
+            f[rows.index], g[rows.index], used[rows.index] = rows.f, rows.g, rows.used
             if over:
                 return f, g, used
             rows = rows.select(~done)
@@ -165,7 +172,8 @@ def _newton_step(rows: _Rows) -> bool:
     gap = problem.nu - rows.columns
     step = rows.epsilon.unsqueeze(-1) * laplacian_solve(rows.plan, gap, problem.mu, problem.nu)
     slope, dual = (gap * step).sum(-1), rows.dual()
-    taken = rows.error <= rows.tolerance
+    taken = rows.done()
+    rows.count(1)
     for k in range(_BACKTRACKS):
         trial = replace(start)
         trial.move(start.g + 0.25**k * step)
@@ -183,16 +191,18 @@ def _half_steps(rows: _Rows, method: str, block: int) -> int:
     if bool((rows.columns < 1e-30 * problem.nu).any()):
         # A column nobody wants yet: only logarithms see it. After this step all sums are within range.
         g, _ = row_step(problem.cost.mT, rows.f, rows.epsilon, problem.nu)
-        rows.move(g)
-        return 1
-    if method == "log":
-        rows.move(rows.g + epsilon * torch.log(problem.nu / rows.columns))
-        return 1
-    patience = max(_NEWTON_WORTH, rows.g.shape[-1]) if method == "newton" else math.inf
-    u, v, made, error = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block, patience)
-    g = rows.g + epsilon * torch.log(v)
-    if bool((error <= rows.tolerance).all()):
-        rows.f, rows.g, rows.error = rows.f + epsilon * torch.log(u), g, error
+    elif method == "log":
+        g = rows.g + epsilon * torch.log(problem.nu / rows.columns)
     else:
-        rows.move(g)
-    return made
+        patience = max(_NEWTON_WORTH, rows.g.shape[-1]) if method == "newton" else math.inf
+        u, v, error, needed = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block, patience)
+        rows.count(needed)
+        g = rows.g + epsilon * torch.log(v)
+        if bool((error <= rows.tolerance).all()):
+            rows.f, rows.g, rows.error = rows.f + epsilon * torch.log(u), g, error
+        else:
+            rows.move(g)
+        return int(needed.amax())
+    rows.count(1)
+    rows.move(g)
+    return 1

@@ -69,8 +69,9 @@ def mirror_sinkhorn(
     an entry underflows.
 
     For a gradient with entries in ``[0, B]`` the average with weights ``eta`` satisfies ``F(average) - F* <=
-    (KL(P*, P_1) + B^2 sum eta^2 / 2) / sum eta``; its marginals are violated by ``O(sqrt(delta / steps))`` (``delta``:
-    ``log_spread``). The last iterate is usually better. Steps of constant size with one half step stall at a violation
+    (KL(P*, P_1) + B^2 sum eta^2 / 2) / sum eta``. Marginals of the uniform average are off by ``O(sqrt(delta / steps))``
+    (``delta``: ``log_spread``), those of the weighted one by a factor ``log steps`` more. The last iterate is usually
+    better in both respects. Steps of constant size with one half step stall at a violation
     in proportion to the size; more half steps lower it.
 
     A linear objective (a tensor) makes this Sinkhorn's algorithm at the falling temperature ``1 / sum eta``, one half
