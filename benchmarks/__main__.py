@@ -1,11 +1,23 @@
 """Command line: ``python -m benchmarks [names] [--out DIR] [--threads 1] [--quick]``."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from benchmarks import diffusion_step, flow, heat_kernel, mirror_maps, samplers, stein, transforms
+from benchmarks import (
+    agents,
+    diffusion_step,
+    flow,
+    games,
+    heat_kernel,
+    mirror_maps,
+    samplers,
+    stein,
+    transforms,
+    transport,
+)
 from benchmarks.records import FORMATS, print_table, write_csv
 from benchmarks.samplers import cold
 
@@ -18,6 +30,9 @@ BENCHMARKS = {
     "stein": stein,
     "diffusion_step": diffusion_step,
     "heat_kernel": heat_kernel,
+    "agents": agents,
+    "games": games,
+    "transport": transport,
 }
 
 
@@ -35,6 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     for name in options.names or BENCHMARKS:
         module = BENCHMARKS[name]
+        missing = [p for p in getattr(module, "REQUIRES", ()) if find_spec(p) is None]
+        if missing:
+            print(f"\n{name}: left out, because {', '.join(missing)} is not installed")
+            continue
         rows = module.run(quick=options.quick)
         formats = getattr(module, "FORMATS", FORMATS)
         print_table(module.TITLE, rows, formats)

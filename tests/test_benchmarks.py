@@ -6,7 +6,7 @@ import pytest
 
 zuko = pytest.importorskip("zuko")
 
-from benchmarks import flow, mirror_maps, samplers, transforms  # noqa: E402
+from benchmarks import agents, flow, mirror_maps, samplers, transforms  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.samplers.bars import verdicts  # noqa: E402
 from benchmarks.samplers.scoring import SamplerRow  # noqa: E402
@@ -104,3 +104,9 @@ def test_interleaving_calls_every_competitor_equally_often():
     seconds = interleaved({k: lambda k=k: count(k) for k in counts}, groups=2, calls=3)
     assert counts == {"a": 7, "b": 7}
     assert set(seconds) == {"a", "b"}
+
+
+def test_agents_do_the_work_that_they_are_timed_for():
+    rows = agents.run(quick=True)
+    assert {row.contender for row in rows} >= {"PPO", "MDPO", "DriftPO"}
+    assert all(row.error < 1e-6 for row in rows if row.error is not None)

@@ -139,6 +139,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
         rollouts = Rollouts.of(self.rollout_buffer, self.policy, self.action_space)
         if self.normalize_advantage:
             rollouts = rollouts.standardized()
+        rollouts = self.prepared(rollouts)
         for epoch in range(self.n_epochs):
             for rows in [rollouts] if self.full_batch else rollouts.batches(self.batch_size):
                 self._policy_step(rows)
@@ -149,6 +150,10 @@ class ProximalActorCritic(OnPolicyAlgorithm):
             self._fit_values(rollouts)
         self._log(rollouts)
         self.end_update()
+
+    def prepared(self, rollouts: Rollouts) -> Rollouts:
+        """What an update adds to the transitions, once."""
+        return rollouts
 
     def end_update(self) -> None:
         """Called after the inner steps."""

@@ -1,6 +1,7 @@
 """Magnetic mirror descent as an actor-critic: a penalty towards the last policy and one towards a magnet."""
 
 import copy
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -76,14 +77,19 @@ class MMD(ProximalActorCritic):
 
     def policy_loss(self, new: ActionLaw, log_ratio: Tensor, rows: Rollouts) -> Tensor:
         eta, alpha = (FloatSchedule(s)(self._current_progress_remaining) for s in (self.step_size, self.magnet_weight))
-        moved, pulled = divergence(new, rows.law).mean(), divergence(new, self._magnet_law(rows)).mean()
+        magnet = rows.magnet or self._magnet_law(rows)
+        moved, pulled = divergence(new, rows.law).mean(), divergence(new, magnet).mean()
         return moved / eta + alpha * pulled - (log_ratio.exp() * rows.advantages).mean()
+
+    def prepared(self, rollouts: Rollouts) -> Rollouts:
+        """With the magnet's law at all observations: it stays through the update."""
+        return replace(rollouts, magnet=self._magnet_law(rollouts))
 
     def _magnet_law(self, rows: Rollouts) -> ActionLaw:
         if self.magnet_policy is None:
             return rows.law.uniform()
         with torch.no_grad():
-            return action_law(self.magnet_policy.get_distribution(rows.observations))
+            return action_law(self.magnet_policy.get_distribution(rows.observations)).detach()
 
     def end_update(self) -> None:
         """The moving magnet follows."""

@@ -28,6 +28,7 @@ class Rollouts:
         advantages: ``(n)``.
         returns: Targets of the values ``(n)``.
         law: Of the actions under the old policy, constant.
+        magnet: The law that a penalty pulls to, constant; None for none.
     """
 
     observations: Observations
@@ -37,6 +38,7 @@ class Rollouts:
     advantages: Tensor
     returns: Tensor
     law: ActionLaw
+    magnet: ActionLaw | None = None
 
     @classmethod
     def of(cls, buffer: RolloutBuffer, policy: ActorCriticPolicy, action_space: spaces.Space) -> "Rollouts":
@@ -62,7 +64,8 @@ class Rollouts:
         observations = {k: v[index] for k, v in x.items()} if isinstance(x, dict) else x[index]
         names = ("actions", "values", "log_prob", "advantages", "returns")
         numbers = {name: getattr(self, name)[index] for name in names}
-        return Rollouts(observations, law=self.law.rows(index), **numbers)
+        magnet = None if self.magnet is None else self.magnet.rows(index)
+        return Rollouts(observations, law=self.law.rows(index), magnet=magnet, **numbers)
 
     def batches(self, size: int) -> Iterator["Rollouts"]:
         """One pass in random order; what is left over joins the last batch, so that none is tiny."""
