@@ -68,10 +68,10 @@ def mirror_sinkhorn(
     next one at the next step. Two marginals or more. The logarithm of the plan is the state: nothing is lost where
     an entry underflows.
 
-    For a gradient with entries in ``[0, B]`` the average with weights ``eta`` satisfies ``F(average) - F* <=
-    (KL(P*, P_1) + B^2 sum eta^2 / 2) / sum eta``. Marginals of the uniform average are off by ``O(sqrt(delta / steps))``
-    (``delta``: ``log_spread``), those of the weighted one by a factor ``log steps`` more. The last iterate is usually
-    better in both respects. Steps of constant size with one half step stall at a violation
+    For a gradient with entries in ``[0, B]`` the average with weights ``eta`` satisfies
+    ``F(average) - F* <= (KL(P*, P_1) + B^2 sum eta^2 / 2) / sum eta``. Marginals of the uniform average are off by
+    ``O(sqrt(delta / steps))`` (``delta``: ``log_spread``), those of the weighted one by a factor ``log steps`` more.
+    The last iterate is usually better in both respects. Steps of constant size with one half step stall at a violation
     in proportion to the size; more half steps lower it.
 
     A linear objective (a tensor) makes this Sinkhorn's algorithm at the falling temperature ``1 / sum eta``, one half
@@ -172,7 +172,8 @@ class _State:
         product = sum(parts[1:], parts[0]) - _spread((self.axes - 1) * mass, self.axes)
         self.log_plan = (product if start is None else start.to(product.dtype)).expand(size)
         first = [logs[0] - (self.axes - 1) * mass.unsqueeze(-1), *logs[1:]]
-        self.scalings = [p.expand(*self.batch, -1) if start is None else torch.zeros_like(p) for p in first]
+        parts = first if start is None else [torch.zeros_like(p) for p in first]
+        self.scalings = [p.expand(*self.batch, -1) for p in parts]
         self.turn = 0
 
     def _broadcast(self, shapes: list[torch.Size], sizes: list[int]) -> torch.Size:
@@ -190,10 +191,15 @@ class _State:
         if isinstance(self.objective, Tensor):
             return self.objective.to(plan.dtype)
         gradient = self.objective(plan)
-        if not isinstance(gradient, Tensor) or gradient.shape[-self.axes :] != plan.shape[-self.axes :]:
+        try:
+            fits = torch.broadcast_shapes(gradient.shape, plan.shape) == plan.shape
+        except (AttributeError, RuntimeError):
+            fits = False
+        if not fits or gradient.ndim < self.axes:
             got = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
             raise ShapeError(
-                f"objective must return a gradient of the shape of the plan {tuple(plan.shape)}, got {got}"
+                f"objective must return a gradient of the shape of the plan {tuple(plan.shape)}, got {got}; "
+                "a larger batch comes from marginals or start"
             )
         return gradient
 

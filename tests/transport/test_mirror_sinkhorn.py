@@ -131,6 +131,19 @@ def test_runs_continue_from_their_logarithm():
     torch.testing.assert_close(rest.plan, whole.plan, rtol=1e-12, atol=0)
 
 
+def test_batches_come_from_the_start_or_from_marginals():
+    cost, mu, nu = clouds(3, n=8)
+    options = {"steps": 6, "bound": 1.0, "half_steps": 2}
+    start = torch.zeros(3, 8, 8, dtype=F64)
+    batch = mirror_sinkhorn(lambda p: cost + p, mu[0], nu, start=start, **options)
+    for k in range(3):
+        one = mirror_sinkhorn(lambda p, k=k: cost[k] + p, mu[0], nu[k], start=start[k], **options)
+        torch.testing.assert_close(batch.plan[k], one.plan, rtol=1e-12, atol=0)
+        torch.testing.assert_close(batch.potentials[0][k], one.potentials[0], rtol=1e-12, atol=1e-14)
+    with pytest.raises(ShapeError, match="a larger batch comes from marginals or start"):
+        mirror_sinkhorn(lambda p: cost + p, mu[0], nu[0], **options)
+
+
 def test_forbidden_entries_stay_zero():
     cost, mu, nu = clouds(n=6)
     start = torch.zeros(6, 6, dtype=F64)
@@ -181,8 +194,9 @@ def test_three_marginals():
     torch.testing.assert_close(form, r.plan, rtol=1e-10, atol=0)
     # A cost of the first two axes only leaves the third independent of them.
     flat = cost[0, :, :, :1].expand(3, 4, 5)
-    joint = mirror_sinkhorn(flat, *weights, steps=10, schedule="constant", step_size=1.0, half_steps=90).plan
-    pair = mirror_sinkhorn(flat[..., 0], *weights[:2], steps=10, schedule="constant", step_size=1.0, half_steps=90).plan
+    options = {"steps": 10, "schedule": "constant", "step_size": 0.2, "half_steps": 90}
+    joint = mirror_sinkhorn(flat, *weights, **options).plan
+    pair = mirror_sinkhorn(flat[..., 0], *weights[:2], **options).plan
     torch.testing.assert_close(joint, pair[..., None] * weights[2], rtol=0, atol=1e-12)
 
 
