@@ -6,7 +6,7 @@ import pytest
 
 zuko = pytest.importorskip("zuko")
 
-from benchmarks import agents, flow, mirror_maps, samplers, transforms  # noqa: E402
+from benchmarks import agents, flow, mirror_maps, samplers, transforms, transport  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.samplers.bars import verdicts  # noqa: E402
 from benchmarks.samplers.scoring import SamplerRow  # noqa: E402
@@ -93,6 +93,14 @@ def test_what_was_asked_of_samplers_is_judged_by_the_rows():
     assert f"asked: MirroredHMC over the best of hopsy, {words}: 6, at least 10: not met" in lines
     assert f"asked: MirroredHMC over the best of blackjax static HMC, {words}, 256 chains: 1, at least 1: met" in lines
     assert len(lines) == 5
+
+
+def test_transport_is_correct_where_it_is_timed():
+    rows = transport.run(quick=True)
+    check([row for row in rows if row.operation in ("plans", "derivatives")])
+    assert all(row.feasible == 1.0 for row in rows if row.feasible is not None)
+    gaps = {row.contender: row.error for row in rows if row.operation == "precise plans"}
+    assert gaps["ours, newton, epsilon 1/4096"] < gaps["ours, epsilon 0.002"] < gaps["ours, epsilon 0.01"] < 0.1
 
 
 def test_interleaving_calls_every_competitor_equally_often():

@@ -93,6 +93,20 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
                 *["games.png", "games_normal.png"],
             ],
         ),
+        (
+            "mirror_sinkhorn/run.py",
+            [],
+            [
+                "linear_steps.csv",
+                "linear_solvers.csv",
+                "linear.png",
+                "quadratic.csv",
+                "quadratic.png",
+                "graph_matching.csv",
+                "graph_matching_recovery.csv",
+                "graph_matching.png",
+            ],
+        ),
         ("policy/preference.py", [], ["preference.csv", "preference_average.csv", "preference.png"]),
         ("policy/preference_language.py", [], ["preference_language.csv"]),
         (
