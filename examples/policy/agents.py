@@ -1,0 +1,223 @@
+"""Actor-critics at equal steps: MDPO by both inner solvers, other drifts, PPO, TRPO and SAC.
+
+    python examples/policy/agents.py [--quick] [--seeds 10] [--only classic,inner,soft,mujoco] [--resume] [--out DIR]
+
+classic   CartPole-v1, Acrobot-v1, Pendulum-v1, 100,000 steps: MDPO on whole batches (the published solver) and in
+          minibatches, DriftPO, and PPO and TRPO with settings like those of RL Zoo
+inner     MDPO on whole batches with 1, 5, 10 and 20 inner steps: CartPole-v1 and Pendulum-v1
+soft      Pendulum-v1, 20,000 steps: SoftMDPO by index and SAC, half the seeds
+mujoco    Hopper-v5 and HalfCheetah-v5, 100,000 steps, a third of the seeds: a look at early learning, on the budget of
+          one core; published curves have ten to a hundred times the steps
+
+agents_seeds.csv   one row per run; an evaluation is 20 episodes with the most likely action
+agents.csv         interquartile means over seeds of the last evaluation and of the mean over all, 95% bootstrap intervals
+agents.png         learning curves, a panel per environment and section
+
+Settings were tried on seeds 100 and 101, which are not reported.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import COLORS, clean, figure, kept_rows, options, save, show, write_csv
+from sb3_contrib import TRPO
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.utils import LinearSchedule
+
+from mirrorgen.policy.agents import MDPO, DriftPO, SoftMDPO
+from mirrorgen.policy.agents.training import AgentRun
+
+Row = dict[str, Any]
+DOWN = {"lr": LinearSchedule(1e-3, 0.0, 1.0), "clip": LinearSchedule(0.2, 0.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An agent and its environments."""
+
+    cls: type
+    settings: dict[str, Any]
+    num_envs: int = 8
+    normalize: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment of a section, its budget and who competes."""
+
+    section: str
+    environment: str
+    steps: int
+    contenders: dict[str, Contender] = field(default_factory=dict)
+    share: float = 1.0
+    every: int = 10_000
+
+
+def classic() -> list[Task]:
+    """Three environments."""
+    whole = {"n_steps": 128, "n_epochs": 20, "full_batch": True, "batch_size": 128, "learning_rate": 1e-3}
+    mini = {"n_steps": 128, "n_epochs": 10, "batch_size": 128, "learning_rate": DOWN["lr"]}
+    trpo = {"n_steps": 128, "batch_size": 1024, "n_critic_updates": 20, "learning_rate": 1e-3}
+    cartpole = {
+        "MDPO, whole batch": Contender(MDPO, whole),
+        "MDPO, minibatches": Contender(MDPO, mini),
+        "DriftPO": Contender(DriftPO, mini),
+        "PPO": Contender(
+            PPO,
+            {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20,
+             "learning_rate": DOWN["lr"], "clip_range": DOWN["clip"]},
+        ),
+        "TRPO": Contender(TRPO, trpo),
+    }  # fmt: skip
+    acrobot = {k: Contender(c.cls, c.settings, 8, True) for k, c in cartpole.items() if k != "PPO"}
+    acrobot["PPO"] = Contender(PPO, {"n_steps": 256, "gae_lambda": 0.94, "n_epochs": 4}, 16, True)
+    change = {"n_steps": 512, "gamma": 0.9}
+    pendulum = {
+        k: Contender(c.cls, c.settings | change, 4, True) for k, c in cartpole.items() if k not in ("PPO", "TRPO")
+    }
+    noise = {"use_sde": True, "sde_sample_freq": 4, "gamma": 0.9, "n_steps": 1024}
+    pendulum["PPO"] = Contender(PPO, noise | {"learning_rate": 1e-3}, 4)
+    pendulum["TRPO"] = Contender(TRPO, noise | {"learning_rate": 1e-3, "n_critic_updates": 15}, 2)
+    names = {"CartPole-v1": cartpole, "Acrobot-v1": acrobot, "Pendulum-v1": pendulum}
+    return [Task("classic", name, 100_000, who) for name, who in names.items()]
+
+
+def inner() -> list[Task]:
+    """The number of inner steps."""
+    base = {"full_batch": True, "batch_size": 128, "learning_rate": 1e-3}
+    where = {"CartPole-v1": (8, False, {"n_steps": 128}), "Pendulum-v1": (4, True, {"n_steps": 512, "gamma": 0.9})}
+    return [
+        Task("inner", name, 100_000,
+             {f"m = {m}": Contender(MDPO, base | more | {"n_epochs": m}, envs, norm) for m in (1, 5, 10, 20)}, 0.5)
+        for name, (envs, norm, more) in where.items()
+    ]  # fmt: skip
+
+
+def soft() -> list[Task]:
+    """Off-policy agents."""
+    base = {"learning_rate": 1e-3, "learning_starts": 1000, "buffer_size": 50_000}
+    old = base | {"old_policy_interval": 250}
+    who = {f"SoftMDPO, q = {q:g}": Contender(SoftMDPO, old | {"q": q}, 1) for q in (1.0, 1.5, 2.0)}
+    who["SAC"] = Contender(SAC, base | {"ent_coef": 0.2}, 1)
+    return [Task("soft", "Pendulum-v1", 20_000, who, 0.5, 2000)]
+
+
+def mujoco() -> list[Task]:
+    """Locomotion."""
+    whole = MDPO.paper_settings() | {"learning_rate": 3e-4}
+    mini = {"n_steps": 2048, "n_epochs": 10, "batch_size": 64, "learning_rate": 3e-4}
+    who = {
+        "MDPO, whole batch": Contender(MDPO, whole, 1, True),
+        "MDPO, minibatches": Contender(MDPO, mini, 1, True),
+        "PPO": Contender(PPO, {"learning_rate": LinearSchedule(3e-4, 0.0, 1.0)}, 1, True),
+        "TRPO": Contender(TRPO, {"n_critic_updates": 20}, 1, True),
+    }
+    return [Task("mujoco", name, 100_000, who, 0.3, 20_000) for name in ("Hopper-v5", "HalfCheetah-v5")]
+
+
+SECTIONS: dict[str, Callable[[], list[Task]]] = {"classic": classic, "inner": inner, "soft": soft, "mujoco": mujoco}
+
+
+def run(task: Task, name: str, seed: int, quick: bool) -> Row:
+    """Train one agent."""
+    who = task.contenders[name]
+    begin = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        one = AgentRun(
+            lambda policy, env: who.cls(policy, env, device="cpu", **who.settings),
+            task.environment,
+            Path(folder),
+            num_envs=who.num_envs,
+            normalize=who.normalize,
+            total_timesteps=300 if quick else task.steps,
+            seed=seed,
+            eval_every=task.every,
+            eval_episodes=1 if quick else 20,
+        )
+        one.train()
+        curve = one.curve()
+    pairs = zip(curve["timesteps"], curve["mean_return"], strict=True)
+    return {
+        "section": task.section, "environment": task.environment, "agent": name, "seed": seed,
+        "last": float(curve["mean_return"][-1]), "mean": float(curve["mean_return"].mean()),
+        "seconds": time.process_time() - begin, "curve": " ".join(f"{int(t)}:{r:.1f}" for t, r in pairs),
+    }  # fmt: skip
+
+
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Of the middle half, whole values only."""
+    ordered = np.sort(values, axis)
+    n = ordered.shape[axis]
+    return np.take(ordered, range(n // 4, n - n // 4), axis).mean(axis)
+
+
+def summary(rows: list[Row]) -> list[Row]:
+    """Statistics over seeds."""
+    random = np.random.default_rng(0)
+    found = []
+    for key in dict.fromkeys((r["section"], r["environment"], r["agent"]) for r in rows):
+        mine = [r for r in rows if (r["section"], r["environment"], r["agent"]) == key]
+        line: Row = dict(zip(("section", "environment", "agent"), key, strict=True)) | {"seeds": len(mine)}
+        for name in ("last", "mean"):
+            values = np.array([float(r[name]) for r in mine])
+            draws = interquartile_mean(random.choice(values, (4000, len(values))))
+            low, high = np.quantile(draws, [0.025, 0.975])
+            line |= {f"{name}_iqm": float(interquartile_mean(values)), f"{name}_low": float(low),
+                     f"{name}_high": float(high), f"{name}_average": float(values.mean())}  # fmt: skip
+        found.append(line | {"seconds": float(np.mean([float(r["seconds"]) for r in mine]))})
+    return found
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Mean curves with the range of seeds."""
+    panels = list(dict.fromkeys((r["section"], r["environment"]) for r in rows))
+    made = figure(4.6 * min(4, len(panels)), 3.4 * -(-len(panels) // 4))
+    axes = made.subplots(-(-len(panels) // 4), min(4, len(panels)), squeeze=False).flatten()
+    for axis, panel in zip(axes, panels, strict=False):
+        mine = [r for r in rows if (r["section"], r["environment"]) == panel]
+        for color, name in zip(COLORS, dict.fromkeys(r["agent"] for r in mine), strict=False):
+            curves = [
+                np.array([[float(v) for v in p.split(":")] for p in r["curve"].split()])
+                for r in mine
+                if r["agent"] == name
+            ]
+            length = min(map(len, curves))
+            values = np.stack([c[:length, 1] for c in curves])
+            axis.plot(curves[0][:length, 0], values.mean(0), color=color, label=name)
+            axis.fill_between(curves[0][:length, 0], values.min(0), values.max(0), color=color, alpha=0.12, lw=0)
+        axis.legend(fontsize=7, frameon=False)
+        clean(axis, f"{panel[1]} ({panel[0]})", "steps", "return")
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    save(made, path)
+
+
+def main() -> None:
+    """Sections, tables, figure; rows are written after every run."""
+    chosen = options(__doc__, seeds=10, only="classic,inner,soft,mujoco", resume=False)
+    rows = kept_rows(chosen.out / "agents_seeds.csv", chosen.resume)
+    done = {(r["section"], r["environment"], r["agent"], r["seed"]) for r in rows}
+    tasks = [t for name in chosen.only.split(",") for t in SECTIONS[name]()]
+    torch.set_num_threads(1)
+    for task in tasks:
+        count = 1 if chosen.quick else max(3, round(task.share * chosen.seeds))
+        for seed in range(count):
+            for name in task.contenders:
+                if (task.section, task.environment, name, seed) not in done:
+                    rows.append(run(task, name, seed, chosen.quick))
+                    print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
+                    write_csv(chosen.out / "agents_seeds.csv", ["seconds: processor, evaluations included"], rows)
+    found = summary(rows)
+    show(found)
+    write_csv(chosen.out / "agents.csv", ["iqm: interquartile mean; low, high: 95% bootstrap interval"], found)
+    draw(rows, chosen.out / "agents.png")
+
+
+if __name__ == "__main__":
+    main()
