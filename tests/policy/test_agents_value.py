@@ -265,13 +265,15 @@ def test_temperature_follows_its_schedule():
     assert seen[25] == pytest.approx(1.2)
 
 
-def test_published_settings():
+def test_published_settings(tmp_path):
     settings = StaQ.paper_settings(total_timesteps=1_000_000)
     model = StaQ("MlpPolicy", Dial(), device="cpu", **{**settings, "policy_kwargs": {"net_arch": [8, 8]}})
     assert (model.memory, model.ensemble, model.kl_weight, model.batch_size) == (300, 2, 20.0, 256)
     assert model.policy.stack.coefficients.shape == (300,)
-    assert model.temperature(0.5) == pytest.approx(0.4)
-    assert model.temperature(0.75) == pytest.approx(1.2)
+    model.save(tmp_path / "agent")
+    for temperature in (model.temperature, StaQ.load(tmp_path / "agent", device="cpu").temperature):
+        assert temperature(0.5) == pytest.approx(0.4)
+        assert temperature(0.75) == pytest.approx(1.2)
 
 
 # Both
@@ -354,6 +356,8 @@ def test_normalised_vectors_of_environments_and_callbacks(make, tmp_path):
         raw = model.replay_buffer.observations[:100].reshape(200, 3)
         scaled = (raw - env.obs_rms.mean) / np.sqrt(env.obs_rms.var + env.epsilon)
         np.testing.assert_allclose(data.inputs.numpy(), scaled, rtol=1e-4, atol=1e-4)
+        # Normalisation has moved since the last iteration: nothing that was known before is of use.
+        assert torch.equal(data.next_logits, model.policy.stack(data.next_inputs))
 
 
 @pytest.mark.parametrize("make", [mviq, staq])
