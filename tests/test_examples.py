@@ -84,7 +84,11 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
                 "tabular.png",
             ],
         ),
-        ("policy/learned.py", [], ["learned_potentials.csv", "learned_drifts.csv", "learned.png"]),
+        (
+            "policy/learned.py",
+            [],
+            ["learned_potentials.csv", "learned_visits.csv", "learned_drifts.csv", "learned.png"],
+        ),
         (
             "policy/games.py",
             [],

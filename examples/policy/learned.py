@@ -1,17 +1,20 @@
 """Mirror maps and drifts found by evolution strategies on random decision processes, tested on held-out ones.
 
 learned_potentials.csv  mirror descent along noisy values: tuned steps of fixed potentials, and learned mixtures of them
+learned_visits.csv      the same where errors are large for actions that the policy seldom plays
 learned_drifts.csv      surrogates on noisy advantages: tuned fixed drifts, and a network that starts at the clip
 learned.png             gaps on held-out processes, and what was learned
 
 A gap is that of the last policy, ``v* - v`` from a uniform start. Fixed methods are tuned on the training processes by
 a grid, the learned ones start from the best of the grid; all are tested on the same held-out processes and noise.
-Differences are paired: method less the tuned KL step (or the tuned clip).
+Differences are paired: method less the tuned KL step (or the tuned clip). Some tables only: --only visits; the figure
+needs potentials and drifts.
 """
 
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from common import COLORS, clean, figure, options, save, show, write_csv
@@ -49,11 +52,25 @@ def grids(batch: int, seed: int) -> TabularMDP:
     return TabularMDP(torch.stack([w.transitions for w in worlds]), worlds[0].rewards + extra, 0.9)
 
 
-SETTINGS: dict[str, tuple[Callable[[int, int], TabularMDP], float]] = {
-    "Garnet, noise 0.3": (garnets, 0.3),
-    "Garnet, noise 1": (garnets, 1.0),
-    "grid, noise 0.3": (grids, 0.3),
+class Setting(NamedTuple):
+    """Processes, standard deviation of errors, and whether it grows as ``(actions pi)^(-1/2)``, up to tenfold."""
+
+    make: Callable[[int, int], TabularMDP]
+    noise: float
+    visits: bool = False
+
+    def values(self, log_policy: Tensor, values: Tensor, draw: Tensor) -> Tensor:
+        """Values of actions with errors, as from episodes of the policy itself if ``visits``."""
+        seldom = (values.shape[-1] * log_policy.exp()).clamp_min(0.01).rsqrt() if self.visits else 1.0
+        return values + self.noise * seldom * draw
+
+
+SETTINGS = {
+    "Garnet, noise 0.3": Setting(garnets, 0.3),
+    "Garnet, noise 1": Setting(garnets, 1.0),
+    "grid, noise 0.3": Setting(grids, 0.3),
 }
+VISITS = {"Garnet, errors by visits": Setting(garnets, 0.3, True), "grid, errors by visits": Setting(grids, 0.3, True)}
 
 
 def pool_size(quick: bool) -> int:
@@ -66,27 +83,28 @@ def repeated(mdp: TabularMDP, population: int) -> TabularMDP:
     return TabularMDP(P, r, mdp.discount)
 
 
-def final_gaps(mdp: TabularMDP, step, noise: float, population: int, seed: int) -> Tensor:
+def final_gaps(mdp: TabularMDP, step, setting: Setting, population: int, seed: int) -> Tensor:
     """Gaps after ``STEPS`` steps along values with noise, the same for all members, ``(population, batch)``."""
     generator = torch.Generator().manual_seed(seed)
 
     def noisy(log_policy: Tensor, values: Tensor, eta: float | Tensor) -> Tensor:
-        return step(log_policy, values + noise * torch.randn(mdp.shape, generator=generator, dtype=F64), eta)
+        draw = torch.randn(mdp.shape, generator=generator, dtype=F64)
+        return step(log_policy, setting.values(log_policy, values, draw), eta)
 
     values = policy_mirror_descent(repeated(mdp, population), STEPS, step=noisy).values[-1]
     return (mdp.optimal_values - values).mean(-1)
 
 
-def tuned(mdp: TabularMDP, noise: float, q: float) -> float:
+def tuned(mdp: TabularMDP, setting: Setting, q: float) -> float:
     """The best step size of the grid."""
     grid = torch.tensor(GRID, dtype=F64)[:, None, None]
-    gaps = final_gaps(mdp, lambda logs, g, _: proximal_step(logs, g, step_size=grid, q=q), noise, len(GRID), 1)
+    gaps = final_gaps(mdp, lambda logs, g, _: proximal_step(logs, g, step_size=grid, q=q), setting, len(GRID), 1)
     return GRID[int(gaps.mean(-1).argmin())]
 
 
-def learn(make, noise: float, eta: float, seed: int, quick: bool) -> tuple[Tensor, Tensor]:
+def learn(setting: Setting, eta: float, seed: int, quick: bool) -> tuple[Tensor, Tensor]:
     """Parameters of a mixture, from nearly the tuned KL step, and mean gaps by generation."""
-    pool = make(pool_size(quick), 1000)
+    pool = setting.make(pool_size(quick), 1000)
     start = torch.tensor([0.0, 3.0, 0.0, *[math.log(eta)] * 3], dtype=F64)
     generator, draws = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(100 + seed)
 
@@ -94,7 +112,7 @@ def learn(make, noise: float, eta: float, seed: int, quick: bool) -> tuple[Tenso
         some = torch.randperm(len(pool.rewards), generator=draws)[:CHOSEN]
         mdp = TabularMDP(pool.transitions[some], pool.rewards[some], pool.discount)
         step = MixedPotential.from_parameters(members, ORDERS).step
-        return -final_gaps(mdp, step, noise, len(members), int(torch.randint(2**31, (), generator=draws))).mean(-1)
+        return -final_gaps(mdp, step, setting, len(members), int(torch.randint(2**31, (), generator=draws))).mean(-1)
 
     run = evolution_strategy(
         fitness, start, population=16, scale=0.4, step_size=0.15, generations=1 if quick else GENERATIONS, decay=0.98,
@@ -103,24 +121,26 @@ def learn(make, noise: float, eta: float, seed: int, quick: bool) -> tuple[Tenso
     return run.parameters, -run.mean
 
 
-def potentials(quick: bool, seeds: int) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
+def potentials(
+    quick: bool, seeds: int, settings: dict[str, Setting] = SETTINGS
+) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
     """All methods in all settings; learned maps of one setting also in the others."""
     learned, rows = {}, []
-    settings = dict(list(SETTINGS.items())[: 1 if quick else None])
-    for name, (make, noise) in settings.items():
-        eta = tuned(make(pool_size(quick), 1000), noise, 1.0)
-        runs = [learn(make, noise, eta, seed, quick) for seed in range(seeds)]
+    settings = dict(list(settings.items())[: 1 if quick else None])
+    for name, setting in settings.items():
+        eta = tuned(setting.make(pool_size(quick), 1000), setting, 1.0)
+        runs = [learn(setting, eta, seed, quick) for seed in range(seeds)]
         learned[name] = torch.stack([p for p, _ in runs])
-    for name, (make, noise) in settings.items():
-        training, held = make(pool_size(quick), 1000), make(4 if quick else 200, 2000)
+    for name, setting in settings.items():
+        training, held = setting.make(pool_size(quick), 1000), setting.make(4 if quick else 200, 2000)
         gaps = {}
         for title, q in (("KL", 1.0), ("Euclidean", 2.0), ("Tsallis 0.5", 0.5)):
-            eta = tuned(training, noise, q)
+            eta = tuned(training, setting, q)
             step = lambda logs, g, _, eta=eta, q=q: proximal_step(logs, g, step_size=eta, q=q)  # noqa: E731
-            gaps[f"{title}, tuned step {eta:.3g}"] = final_gaps(held, step, noise, 1, 7)
+            gaps[f"{title}, tuned step {eta:.3g}"] = final_gaps(held, step, setting, 1, 7)
         for source, parameters in learned.items():
             step = MixedPotential.from_parameters(parameters, ORDERS).step
-            gaps[f"learned on {source}"] = final_gaps(held, step, noise, len(parameters), 7)
+            gaps[f"learned on {source}"] = final_gaps(held, step, setting, len(parameters), 7)
         base = next(iter(gaps.values()))
         rows += [row(name, method, values, base) for method, values in gaps.items()]
     return rows, learned
@@ -243,10 +263,9 @@ def draw(gaps: list[dict[str, object]], learned: dict[str, Tensor], found: dict[
     save(made, path)
 
 
-def main() -> None:
-    args = options(__doc__, seeds=3)
-    seeds = 2 if args.quick else args.seeds
-    rows, learned = potentials(args.quick, seeds)
+def table(quick: bool, seeds: int, settings: dict[str, Setting], path: Path):
+    """Run, print and write one table of potentials."""
+    rows, learned = potentials(quick, seeds, settings)
     show(rows)
     names = ", ".join(f"{q:g}" for q in ORDERS)
     for name, parameters in learned.items():
@@ -254,12 +273,24 @@ def main() -> None:
             mixed = MixedPotential.from_parameters(one, ORDERS)
             print(f"{name}: weights {mixed.weights.tolist()}, scales {mixed.scales.tolist()} of orders {names}")
     note = f"{STEPS} steps; mixtures of orders {names}; {GENERATIONS} generations of 16 members on {CHOSEN} of {POOL}"
-    write_csv(args.out / "learned_potentials.csv", [note], rows)
-    other, found = drifts(args.quick, seeds)
-    show(other)
-    note = f"{STEPS} policies of {INNER} gradient steps each; 144 weights, {GENERATIONS} generations of 16 members"
-    write_csv(args.out / "learned_drifts.csv", [note], other)
-    draw(rows, learned, found, args.out / "learned.png")
+    write_csv(path, [note], rows)
+    return rows, learned
+
+
+def main() -> None:
+    args = options(__doc__, seeds=3, only="potentials,visits,drifts")
+    seeds, names = 2 if args.quick else args.seeds, args.only.split(",")
+    if "visits" in names:
+        table(args.quick, seeds, VISITS, args.out / "learned_visits.csv")
+    if "potentials" in names:
+        rows, learned = table(args.quick, seeds, SETTINGS, args.out / "learned_potentials.csv")
+    if "drifts" in names:
+        other, found = drifts(args.quick, seeds)
+        show(other)
+        note = f"{STEPS} policies of {INNER} gradient steps each; 144 weights, {GENERATIONS} generations of 16 members"
+        write_csv(args.out / "learned_drifts.csv", [note], other)
+    if {"potentials", "drifts"} <= set(names):
+        draw(rows, learned, found, args.out / "learned.png")
 
 
 if __name__ == "__main__":
