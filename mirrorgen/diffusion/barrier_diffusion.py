@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mirrorgen.diffusion.objectives import ScaledScore
 from mirrorgen.diffusion.reverse import resolve_step
-from mirrorgen.diffusion.schedules import GeometricSchedule, Grid, Schedule
+from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule
 from mirrorgen.diffusion.score_model import ScoreModel
 from mirrorgen.diffusion.steps import ReverseStep, Score
 from mirrorgen.errors import ConvergenceError, DomainError
@@ -18,7 +18,7 @@ from mirrorgen.geometry.domains import Ball, Domain
 from mirrorgen.geometry.mirror_maps import BallLogBarrier, LogBarrier, MirrorMap
 from mirrorgen.geometry.mirror_maps.local import LocalGeometry
 from mirrorgen.integrate import Adaptive, divergence_named
-from mirrorgen.nets import Net, expand_condition
+from mirrorgen.nets import Net
 
 __all__ = ["BarrierDiffusion", "MirrorStep", "mirror_move"]
 
@@ -175,20 +175,3 @@ class BarrierDiffusion(ScoreModel):
         """The natural gradient ``H^-1 grad log p_sigma``, ``(n, dim)``; arguments as in ``scaled_score``."""
         f = partial(self.scaled_score, condition=condition, guidance_scale=guidance_scale)
         return self.domain.from_tangent(self._whitened(f, x, sigma)) / (sigma.unsqueeze(-1) if sigma.ndim else sigma)
-
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | int | None = None,
-        steps: int = 50,
-        method: str = "heun",
-        grid: Grid = "rho",
-        divergence: str = "exact",
-        guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Log-density ``(n,)`` of the probability flow; arguments as in ``ReflectedDiffusion.log_prob``."""
-        labels = expand_condition(self.net, condition, len(x), guidance_scale)
-        field = partial(self.score, condition=labels, guidance_scale=guidance_scale)
-        return self._flow_log_prob(x, field, steps, method, grid, divergence, generator)

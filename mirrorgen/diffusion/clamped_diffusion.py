@@ -66,3 +66,6 @@ class ClampedDiffusion(ScoreModel):
     def _prior(self, n: int, generator: torch.Generator | None) -> Tensor:
         many = self.center.expand(n, -1)
         return many + random_step(self.space, many, self.schedule.sigma_max, generator=generator)
+
+    def _why_no_density(self) -> str | None:
+        return "the projection of its samples puts mass on the walls"

@@ -10,14 +10,13 @@ Source: Lou, Ermon, "Reflected Diffusion Models", 2023; on polytopes: Fishman, K
 """
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from mirrorgen.diffusion.heat_kernel import default_kernel
 from mirrorgen.diffusion.objectives import Denoising, Implicit, Objective, ScaledScore
-from mirrorgen.diffusion.schedules import GeometricSchedule, Grid, Schedule, stratified
+from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule, stratified
 from mirrorgen.diffusion.score_model import ScoreModel
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.domains import Domain
@@ -74,41 +73,8 @@ class ReflectedDiffusion(ScoreModel):
         vector = self.domain.from_tangent(value)
         return self.domain.no_flux(x, vector, sigma) if self.no_flux else vector
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | int | None = None,
-        steps: int = 50,
-        method: str = "heun",
-        grid: Grid = "rho",
-        divergence: str = "exact",
-        guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Log-density ``(n,)`` of the probability flow in the measure of the domain; differentiable.
-
-        The density is that of ``sample(method="ode")`` in the limit of many steps. It is a density because the score
-        has no normal component at the walls.
-
-        Args:
-            x: Points ``(n, dim)``; where they are not strictly inside (NaN included) the result is ``-inf``.
-            condition: As in ``sample``.
-            steps: Number of integration steps.
-            method: A method of ``integrate``: ``"heun"``, ``"rk4"``, ``"dopri5"``, ...
-            grid: As in ``sample``.
-            divergence: ``"exact"`` (``dim`` products per evaluation) or ``"hutchinson"`` (one, unbiased).
-            guidance_scale: See ``nets.guided``; the density is then the guided flow's own.
-            generator: Source of the probes of ``"hutchinson"``.
-
-        Raises:
-            DomainError: If the model has no ``no_flux``, or the volume of the domain is not known.
-        """
-        if not self.no_flux:
-            raise DomainError("log_prob needs no_flux=True: otherwise the flow leaves the domain and has no density")
-        labels = expand_condition(self.net, condition, len(x), guidance_scale)
-        field = partial(self.score, condition=labels, guidance_scale=guidance_scale)
-        return self._flow_log_prob(x, field, steps, method, grid, divergence, generator)
+    def _why_no_density(self) -> str | None:
+        return None if self.no_flux else "it needs no_flux=True: otherwise the flow leaves the domain"
 
     @torch.no_grad()
     def log_prob_bound(

@@ -207,17 +207,50 @@ class ScoreModel(nn.Module, ABC):
         """The method called ``method``; see ``reverse.METHODS``."""
         return resolve_step(method)
 
-    def _flow_log_prob(
-        self, x: Tensor, field: Callable[[Tensor, Tensor], Tensor], steps: int, method: str, grid: Grid,
-        divergence: str, generator: torch.Generator | None,
-    ) -> Tensor:  # fmt: skip
-        """Log-density of the probability flow of ``field`` from uniform points; ``-inf`` outside."""
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | int | None = None,
+        steps: int = 50,
+        method: str = "heun",
+        grid: Grid = "rho",
+        divergence: str = "exact",
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Log-density ``(n,)`` of the probability flow in the measure of the domain; differentiable.
+
+        The density is that of ``sample(method="ode")`` in the limit of many steps.
+
+        Args:
+            x: Points ``(n, dim)``; where they are not strictly inside (NaN included) the result is ``-inf``.
+            condition: As in ``sample``.
+            steps: Number of integration steps.
+            method: A method of ``integrate``: ``"heun"``, ``"rk4"``, ``"dopri5"``, ...
+            grid: As in ``sample``.
+            divergence: ``"exact"`` (``dim`` products per evaluation) or ``"hutchinson"`` (one, unbiased).
+            guidance_scale: See ``nets.guided``; the density is then the guided flow's own.
+            generator: Source of the probes of ``"hutchinson"``.
+
+        Raises:
+            DomainError: If the flow has no density on the domain, or the volume of the domain is not known.
+        """
+        reason = self._why_no_density()
+        if reason is not None:
+            raise DomainError(f"this model has no log_prob: {reason}")
+        labels = expand_condition(self.net, condition, len(x), guidance_scale)
+        field = partial(self.score, condition=labels, guidance_scale=guidance_scale)
         inside = self.domain.contains(x)
         x = torch.where(inside.unsqueeze(-1), x, self.domain.interior_point().to(x))
         sigmas = sigma_grid(self.schedule.sigma_max, self.schedule.sigma_min, steps, grid).flip(0)
         rate = divergence_named(divergence, x, generator)
         log_det = flow_log_det(self.domain, field, x, sigmas, rate, method)[1]
         return torch.where(inside, log_det - self.domain.log_volume(), -torch.inf)
+
+    def _why_no_density(self) -> str | None:
+        """What keeps the probability flow from having a density on the domain; None if it has one."""
+        return None
 
     def _scaled_input(self, u: Tensor, sigma: Tensor) -> Tensor:
         """What the network is given for ``u``."""

@@ -183,6 +183,11 @@ def test_mirror_step_goes_along_the_natural_gradient():
     assert abs(error) < 4 * math.sqrt(variance / metric / n) + 0.05 * variance * natural
 
 
+def test_projected_samples_have_no_density():
+    with pytest.raises(DomainError, match="mass on the walls"):
+        ClampedDiffusion(Box(dim=2), MLP(2)).log_prob(torch.rand(3, 2))
+
+
 def test_bad_models():
     with pytest.raises(DomainError, match="unbounded"):
         BarrierDiffusion(Orthant(2), MLP(2))
