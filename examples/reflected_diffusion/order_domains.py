@@ -125,7 +125,8 @@ def draw(rows: list[dict], path) -> None:
     for axis, (domain, quantity) in zip(made.subplots(2, 2).flatten(), panels, strict=False):
         for wall, color in zip(WALLS, COLORS, strict=False):
             mine = [r for r in rows if (r["domain"], r["quantity"], r["boundary"]) == (domain, quantity, wall)]
-            label = f"{wall} (order {mine[0]['order']:.2f})"
+            order = mine[0]["order"]
+            label = f"{wall} (below the noise)" if math.isnan(order) else f"{wall} (order {order:.2f})"
             heights, bars = [abs(r["error"]) for r in mine], [r["standard_error"] for r in mine]
             axis.errorbar([r["steps"] for r in mine], heights, bars, fmt="-o", ms=4, color=color, label=label)
         axis.set(xscale="log", yscale="log")
