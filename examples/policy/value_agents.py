@@ -158,7 +158,7 @@ def draw(table: list[dict[str, object]], curves: list[dict[str, object]], path: 
             ends = np.array([interval(np.array(v)) for v in values])
             axis.plot(steps, [np.mean(v) for v in values], color=color, lw=1.3, label=name)
             axis.fill_between(steps, ends[:, 0], ends[:, 1], color=color, alpha=0.12, lw=0)
-        clean(axis, f"{kind} and DQN, CartPole-v1", "steps", "greedy return, mean and 95% interval over seeds")
+        clean(axis, f"{kind} and DQN: means, 95% intervals", "steps", "greedy return")
         axis.legend(fontsize=6.5, frameon=False)
     for place, entry in enumerate(table):
         family = str(entry["agent"]).split(",")[0]
@@ -173,7 +173,7 @@ def draw(table: list[dict[str, object]], curves: list[dict[str, object]], path: 
 
 def main() -> None:
     args = options(__doc__, seeds=5, steps=20_000, only="", resume=False)
-    steps, seeds = (1600, 1) if args.quick else (args.steps, args.seeds)
+    steps, seeds = (2000, 1) if args.quick else (args.steps, args.seeds)
     chosen = {k: v for k, v in agents().items() if not args.only or k.split(",")[0] in args.only.split(",")}
     names = [args.out / f"value_agents{part}.csv" for part in ("_seeds", "_curves", "")]
     rows, curves = (kept_rows(path, args.resume) for path in names[:2])
