@@ -57,7 +57,7 @@ class Task:
     environment: str
     steps: int
     contenders: dict[str, Contender] = field(default_factory=dict)
-    every: int = 10_000
+    every: int = 20_000
 
 
 def classic() -> list[Task]:
@@ -122,6 +122,13 @@ def mujoco() -> list[Task]:
 
 
 SECTIONS: dict[str, Callable[[], list[Task]]] = {"classic": classic, "inner": inner, "soft": soft, "mujoco": mujoco}
+
+
+def plan(tasks: list[Task], seeds: int) -> list[tuple[Task, str, int]]:
+    """All runs, those of contenders with many seeds first, then seed by seed, so that a stopped study compares all."""
+    runs = [(t, name, s) for s in range(seeds) for t in tasks for name in t.contenders]
+    wanted = [r for r in runs if r[2] < max(3, r[0].contenders[r[1]].share * seeds)]
+    return sorted(wanted, key=lambda r: -r[0].contenders[r[1]].share)
 
 
 def run(task: Task, name: str, seed: int, quick: bool) -> Row:
@@ -205,13 +212,11 @@ def main() -> None:
     done = {(r["section"], r["environment"], r["agent"], r["seed"]) for r in rows}
     tasks = [t for name in chosen.only.split(",") for t in SECTIONS[name]()]
     torch.set_num_threads(1)
-    for task in tasks:
-        for seed in range(1 if chosen.quick else chosen.seeds):
-            for name, who in task.contenders.items():
-                if seed < max(3, who.share * chosen.seeds) and (task.section, task.environment, name, seed) not in done:
-                    rows.append(run(task, name, seed, chosen.quick))
-                    print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
-                    write_csv(chosen.out / "agents_seeds.csv", ["seconds: processor, evaluations included"], rows)
+    for task, name, seed in plan(tasks, 1 if chosen.quick else chosen.seeds):
+        if (task.section, task.environment, name, seed) not in done:
+            rows.append(run(task, name, seed, chosen.quick))
+            print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
+            write_csv(chosen.out / "agents_seeds.csv", ["seconds: processor, evaluations included"], rows)
     found = summary(rows)
     show(found)
     write_csv(chosen.out / "agents.csv", ["iqm: interquartile mean; low, high: 95% bootstrap interval"], found)

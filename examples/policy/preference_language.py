@@ -15,25 +15,10 @@ import time
 import torch
 from common import options, show, write_csv
 from lightning.pytorch import Trainer, seed_everything
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mirrorgen.policy.preference import CharacterPolicy, PreferenceGame, PreferenceTuning
-from mirrorgen.training import ModelTask
-
-
-class PreferenceTask(ModelTask):
-    """Trains a ``PreferenceTuning`` on prompts; see ``ModelTask`` for the optimisation."""
-
-    slot = "tuning"
-    tuning: PreferenceTuning
-
-    def __init__(self, tuning: PreferenceTuning, **optimization) -> None:
-        super().__init__(tuning, **optimization)
-
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        found = self.tuning.evaluate(batch[0], generator=torch.Generator().manual_seed(batch_idx))
-        self.log_dict({f"val/{name}": value for name, value in found.items()}, prog_bar=True)
+from mirrorgen.training import PreferenceTask
 
 
 def optimum(tuning: PreferenceTuning) -> float:

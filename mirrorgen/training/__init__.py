@@ -3,7 +3,7 @@
 from mirrorgen.training.callbacks import Checkpoint, Feasibility, SampleFigure
 from mirrorgen.training.ema import EMA
 from mirrorgen.training.sampling import sample_distributed
-from mirrorgen.training.task import DiffusionTask, FlowTask, ModelTask
+from mirrorgen.training.task import DiffusionTask, FlowTask, ModelTask, PreferenceTask
 
 __all__ = [
     "Checkpoint",
@@ -12,6 +12,7 @@ __all__ = [
     "Feasibility",
     "FlowTask",
     "ModelTask",
+    "PreferenceTask",
     "SampleFigure",
     "sample_distributed",
 ]

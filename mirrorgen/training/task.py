@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from mirrorgen.diffusion import PushforwardDiffusion, ScoreModel
 from mirrorgen.flows import MirrorFlow
+from mirrorgen.policy.preference import PreferenceTuning
 from mirrorgen.seeding import counter_generator
 from mirrorgen.spec import from_spec, to_spec
 from mirrorgen.training.schedule import Schedule, learning_rate_factor
 
-__all__ = ["DiffusionTask", "FlowTask", "ModelTask"]
+__all__ = ["DiffusionTask", "FlowTask", "ModelTask", "PreferenceTask"]
 
 TRAIN, EVAL = 0, 1
 
@@ -162,6 +163,30 @@ class DiffusionTask(ModelTask):
 
     def __init__(self, diffusion: ScoreModel | PushforwardDiffusion, **optimization: Any) -> None:
         super().__init__(diffusion, **optimization)
+
+
+class PreferenceTask(ModelTask):
+    """Trains a ``PreferenceTuning`` on prompts; see ``ModelTask`` for the optimisation.
+
+    Validation logs ``val/score``, ``val/win_rate`` over the reference, and ``val/kl`` to it, of fresh answers.
+
+    Args:
+        tuning: The policy with its objective.
+        optimization: ``lr``, ``weight_decay``, ``schedule``, ``warmup_steps``, ``decay``, ``decay_every``.
+    """
+
+    slot = "tuning"
+    tuning: PreferenceTuning
+
+    def __init__(self, tuning: PreferenceTuning, **optimization: Any) -> None:
+        super().__init__(tuning, **optimization)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        prompts = _unpack(batch)[0]
+        generator = counter_generator(self.noise_seed or 0, EVAL, self.global_rank, batch_idx, device=prompts.device)
+        found = self.tuning.evaluate(prompts, generator=generator)
+        logged = {f"val/{name}": value for name, value in found.items()}
+        self.log_dict(logged, prog_bar=True, sync_dist=True, batch_size=len(prompts))
 
 
 def _unpack(batch: Any) -> tuple[Tensor, Tensor | None]:

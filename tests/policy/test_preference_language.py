@@ -51,6 +51,28 @@ def test_sequence_log_prob_sums_over_the_mask():
         sequence_log_prob(logits, tokens[:, :4])
 
 
+def test_lightning_trains_and_validates_by_fresh_answers(tmp_path):
+    from lightning.pytorch import Trainer
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from mirrorgen.training import PreferenceTask
+
+    tuning = PreferenceTuning(CharacterPolicy("abc", length=4, width=8), "rebel")
+    prompts = DataLoader(TensorDataset(tuning.policy.encode("abc").repeat(16, 1)), 24)
+    before = [p.clone() for p in tuning.policy.parameters()]
+    trainer = Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    task = PreferenceTask(tuning, lr=1e-2)
+    trainer.fit(task, prompts, prompts)
+    assert any(not torch.equal(a, b) for a, b in zip(before, tuning.policy.parameters(), strict=True))
+    assert {"val/score", "val/win_rate", "val/kl", "train/loss"} <= set(trainer.callback_metrics)
+    score = float(trainer.callback_metrics["val/score"])
+    assert 0 < score < 1
+    assert float(trainer.validate(task, prompts, verbose=False)[0]["val/score"]) == score
+
+
 def test_scores():
     policy = CharacterPolicy(alphabet="()a", length=6)
     answers = policy.encode(["(())a)", "))((()", "aaaaaa", "((((()", "()()()"])
