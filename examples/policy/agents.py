@@ -64,7 +64,7 @@ def classic() -> list[Task]:
     """Three environments."""
     whole = {"n_steps": 128, "n_epochs": 20, "full_batch": True, "batch_size": 128, "learning_rate": 1e-3}
     mini = {"n_steps": 128, "n_epochs": 10, "batch_size": 128, "learning_rate": DOWN["lr"]}
-    trpo = {"n_steps": 128, "batch_size": 1024, "n_critic_updates": 20, "learning_rate": 1e-3}
+    trpo = {"n_steps": 512, "batch_size": 512, "gae_lambda": 0.98, "cg_damping": 1e-3, "n_critic_updates": 20}
     cartpole = {
         "MDPO, whole batch": Contender(MDPO, whole),
         "MDPO, minibatches": Contender(MDPO, mini, share=1.0),
@@ -74,9 +74,9 @@ def classic() -> list[Task]:
             {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20,
              "learning_rate": DOWN["lr"], "clip_range": DOWN["clip"]},
         ),
-        "TRPO": Contender(TRPO, trpo),
+        "TRPO": Contender(TRPO, trpo | {"learning_rate": 1e-3}, 2),
     }  # fmt: skip
-    acrobot = {k: Contender(c.cls, c.settings, 8, True, c.share) for k, c in cartpole.items() if k != "PPO"}
+    acrobot = {k: Contender(c.cls, c.settings, c.num_envs, True, c.share) for k, c in cartpole.items() if k != "PPO"}
     acrobot["PPO"] = Contender(PPO, {"n_steps": 256, "gae_lambda": 0.94, "n_epochs": 4}, 16, True)
     change = {"n_steps": 512, "gamma": 0.9}
     ours = {k: c for k, c in cartpole.items() if k not in ("PPO", "TRPO")}

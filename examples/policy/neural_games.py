@@ -5,7 +5,8 @@
 The agent is ``MMD`` (the last policy and a magnet, new policy first in both divergences) or PPO's clip (``DriftPO``)
 with the same entropy bonus, network, rollouts and schedules, each playing against itself: the other seat takes over its
 policy before every rollout. Features of an infoset are the characters of its name. Exploitability is that of the last
-policy, exact. ``neural_games.csv`` has a row per measurement, ``neural_games.png`` the curves.
+policy, exact. ``neural_games.csv`` has a row per measurement, ``neural_games_ends.csv`` the last ones with their cost,
+``neural_games.png`` the curves.
 """
 
 import time
@@ -57,8 +58,8 @@ def main() -> None:
                 ends.append(rows[-1] | {"seconds": seconds})
                 print(ends[-1], flush=True)
     show(ends)
-    notes = [f"{e['game']}, {e['agent']}, seed {e['seed']}: {e['seconds']:.0f} processor seconds" for e in ends]
-    write_csv(chosen.out / "neural_games.csv", notes, rows)
+    write_csv(chosen.out / "neural_games.csv", [], rows)
+    write_csv(chosen.out / "neural_games_ends.csv", ["seconds: processor, whole training"], ends)
     games = list(dict.fromkeys(r["game"] for r in rows))
     made = figure(5 * len(games), 3.6)
     for axis, game in zip(made.subplots(1, len(games), squeeze=False)[0], games, strict=True):
