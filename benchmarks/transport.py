@@ -14,9 +14,10 @@ from mirrorgen import transport
 TITLE = "Transport: batches of entropic plans, linear programmes by annealing, a quadratic objective"
 NOTES = (
     "costs: squared distances of normal points in the plane over their largest, or uniform in [0, 1]; epsilon as given",
-    "batch, plans: all problems in one call, or one after another, to a violation of the marginals of 1e-11; error:"
+    "plans: all problems in one call, or one after another; ours to a violation of the marginals of 1e-10 in the 1-norm,"
+    " POT's to 1e-11 in the 2-norm, its own measure; error:"
     " largest entry of the difference to plans by the log-domain method of POT, over the largest entry",
-    "batch, derivatives: plans and the derivative of a linear function of them with respect to costs; POT's own are"
+    "derivatives: plans and the derivative of a linear function of them with respect to costs; POT's own are"
     " those of its iterations, on torch tensors",
     "precise plans: error is the relative gap of the rounded plan to the linear programme's value",
     "quadratic: <C, P> + 0.1 n |P|^2; error is the relative gap of the rounded plan to 200 iterations of ot.optim.cg",
@@ -74,16 +75,16 @@ def batches(name: str, problems: tuple[Tensor, Tensor, Tensor], epsilon: float, 
     solvers: dict[str, Solve] = {"POT, loop": partial(loop, cost, mu, nu, epsilon, 1e-11)}
     for method in ("newton", "absorbed", "log"):
         solvers[f"ours, {method}"] = partial(_plan, cost, mu, nu, epsilon, method)
-    if hasattr(ot, "batch"):
+    if hasattr(ot, "batch") and epsilon >= 0.01:  # Below, it takes minutes.
         solvers["POT, batch"] = partial(together, cost, mu, nu, epsilon)
     errors = {k: float((f() - reference).abs().amax() / reference.amax()) for k, f in solvers.items()}
-    timed = interleaved(solvers, *((1, 1) if quick else (3, 3)))
+    timed = interleaved(solvers, *((1, 1) if quick else (2, 3)))
     shape = "x".join(map(str, cost.shape))
     return rows_of(f"{name}, epsilon {epsilon:g}", "plans", shape, timed, errors, "POT, loop")
 
 
 def _plan(cost: Tensor, mu: Tensor, nu: Tensor, epsilon: float, method: str) -> Tensor:
-    return transport.sinkhorn(cost, mu, nu, epsilon=epsilon, tolerance=1e-11, method=method, max_iterations=10**6).plan
+    return transport.sinkhorn(cost, mu, nu, epsilon=epsilon, tolerance=1e-10, method=method, max_iterations=10**6).plan
 
 
 def derivatives(problems: tuple[Tensor, Tensor, Tensor], epsilon: float, quick: bool) -> list[Row]:
@@ -109,7 +110,7 @@ def derivatives(problems: tuple[Tensor, Tensor, Tensor], epsilon: float, quick: 
     (exact,) = torch.autograd.grad((plan * weights).sum(), c)
     solvers: dict[str, Solve] = {"POT, loop": unrolled, "ours": ours}
     errors = {k: float((f() - exact).abs().amax() / exact.abs().amax()) for k, f in solvers.items()}
-    timed = interleaved(solvers, 1, 1 if quick else 3)
+    timed = interleaved(solvers, 1, 1 if quick else 2)
     shape = "x".join(map(str, cost.shape))
     return rows_of(f"clouds, epsilon {epsilon:g}", "derivatives", shape, timed, errors, "POT, loop")
 
@@ -141,7 +142,7 @@ def precise(n: int, quick: bool) -> list[Row]:
     rounded = {k: transport.round_to_polytope(f(), mu, nu) for k, f in solvers.items()}
     errors = {k: float((p * cost).sum()) / optimum - 1 for k, p in rounded.items()}
     good = sum(float(transport.marginal_error(p, mu, nu)) < 1e-12 for p in rounded.values()) / len(rounded)
-    timed = interleaved(solvers, 1, 1 if quick else 3)
+    timed = interleaved(solvers, 1, 1 if quick else 2)
     return rows_of("clouds", "precise plans", f"{n}x{n}", timed, errors, "ot.emd", good)
 
 

@@ -15,6 +15,8 @@ __all__ = ["METHODS", "Settings", "solve_potentials"]
 METHODS = ("newton", "absorbed", "log")
 # Marginal violation at which a stage of epsilon scaling hands over to the next.
 _HANDOVER = 0.05
+# The first stage's epsilon over the spread of the cost; above it there is nothing to gain from stages.
+_COARSEST = 1 / 50
 _FIRST_BLOCK, _LONGEST_BLOCK = 100, 400
 # Newton steps are worth trying where at least so many iterations, and one per column, are still to come.
 _NEWTON_WORTH = 100
@@ -131,12 +133,13 @@ def _solve_part(
 
 
 def _levels(cost: Tensor, epsilon: Tensor, scaling: float | None) -> list[Tensor]:
-    """The larger ``epsilon`` of the stages before the last, from the spread of the cost downwards."""
+    """The larger ``epsilon`` of the stages before the last, from a share of the spread of the cost downwards."""
     if scaling is None:
         return []
     spread = cost.flatten(1).amax(-1) - cost.flatten(1).amin(-1)
-    steps = math.ceil(float((spread / epsilon).clamp_min(1).log().amax()) / -math.log(scaling))
-    return [torch.maximum(epsilon, spread * scaling**k) for k in range(1, steps)]
+    first = _COARSEST * spread
+    steps = math.ceil(float((first / epsilon).clamp_min(1).log().amax()) / -math.log(scaling))
+    return [torch.maximum(epsilon, first * scaling**k) for k in range(steps)]
 
 
 def _stage(
@@ -197,7 +200,10 @@ def _half_steps(rows: _Rows, method: str, block: int) -> int:
         patience = max(_NEWTON_WORTH, rows.g.shape[-1]) if method == "newton" else math.inf
         u, v, error, needed = scale_to(rows.plan, problem.mu, problem.nu, rows.tolerance, block, patience)
         rows.count(needed)
-        g = rows.g + epsilon * torch.log(v)
+        # A relaxation that went astray leaves one plain iteration.
+        fine = ((v > 0) & torch.isfinite(v)).all(-1) & ((u > 0) & torch.isfinite(u)).all(-1)
+        error = torch.where(fine, error, torch.inf)
+        g = rows.g + epsilon * torch.log(torch.where(fine.unsqueeze(-1), v, problem.nu / rows.columns))
         if bool((error <= rows.tolerance).all()):
             rows.f, rows.g, rows.error = rows.f + epsilon * torch.log(u), g, error
         else:
