@@ -10,7 +10,20 @@ from mirrorgen._version import __version__
 from mirrorgen.geometry import domains, mirror_maps, validation
 
 if TYPE_CHECKING:
-    from mirrorgen import data, diffusion, flows, integrate, metrics, nets, samplers, targets, training, transport
+    from mirrorgen import (
+        data,
+        diffusion,
+        flows,
+        integrate,
+        metrics,
+        nets,
+        optim,
+        policy,
+        samplers,
+        targets,
+        training,
+        transport,
+    )
     from mirrorgen.geometry.bregman import bregman_divergence
     from mirrorgen.samplers.api import sample
     from mirrorgen.storage import load, save
@@ -27,6 +40,8 @@ __all__ = [
     "metrics",
     "mirror_maps",
     "nets",
+    "optim",
+    "policy",
     "sample",
     "samplers",
     "save",
@@ -37,7 +52,20 @@ __all__ = [
 ]
 
 _MODULES = frozenset(
-    {"data", "diffusion", "flows", "integrate", "metrics", "nets", "samplers", "targets", "training", "transport"}
+    {
+        "data",
+        "diffusion",
+        "flows",
+        "integrate",
+        "metrics",
+        "nets",
+        "optim",
+        "policy",
+        "samplers",
+        "targets",
+        "training",
+        "transport",
+    }
 )
 _OBJECTS = {
     "bregman_divergence": "mirrorgen.geometry.bregman",
