@@ -14,7 +14,7 @@ from mirrorgen import transport
 TITLE = "Transport: batches of entropic plans, linear programmes by annealing, a quadratic objective"
 NOTES = (
     "costs: squared distances of normal points in the plane over their largest, or uniform in [0, 1]; epsilon as given",
-    "plans: all problems in one call, or one after another; ours to a violation of the marginals of 1e-10 in the 1-norm,"
+    "plans: all problems in one call, or one after another; ours to marginals within 1e-10 in the 1-norm,"
     " POT's to 1e-11 in the 2-norm, its own measure; error:"
     " largest entry of the difference to plans by the log-domain method of POT, over the largest entry",
     "derivatives: plans and the derivative of a linear function of them with respect to costs; POT's own are"
