@@ -1,6 +1,6 @@
 """Self-play with networks: magnetic mirror descent on Kuhn and Leduc poker, exploitability by steps.
 
-    python examples/policy/neural_games.py [--quick] [--seeds 3] [--only kuhn,leduc] [--out DIR]
+    python examples/policy/neural_games.py [--quick] [--seeds 3] [--only kuhn,leduc] [--resume] [--out DIR]
 
 The agent is ``MMD`` (the last policy and a magnet, new policy first in both divergences) or PPO's clip (``DriftPO``)
 with the same entropy bonus, network, rollouts and schedules, each playing against itself: the other seat takes over its
@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import torch
-from common import COLORS, clean, figure, options, save, show, write_csv
+from common import COLORS, clean, figure, kept_rows, options, save, show, write_csv
 from stable_baselines3.common.utils import LinearSchedule
 
 from mirrorgen.policy import ClipDrift
@@ -21,7 +21,7 @@ from mirrorgen.policy.agents import MMD, DriftPO, SelfPlay, SelfPlayEnv
 from mirrorgen.policy.agents.actor_critic import ProximalActorCritic
 from mirrorgen.policy.games import kuhn_poker, leduc_poker
 
-GAMES = {"kuhn": (kuhn_poker, 400_000), "leduc": (leduc_poker, 2_000_000)}
+GAMES = {"kuhn": (kuhn_poker, 1_500_000), "leduc": (leduc_poker, 2_000_000)}
 
 
 def agent(name: str, game: str, seed: int, quick: bool) -> ProximalActorCritic:
@@ -42,10 +42,9 @@ def agent(name: str, game: str, seed: int, quick: bool) -> ProximalActorCritic:
 
 def main() -> None:
     """All games, agents and seeds."""
-    chosen = options(__doc__, seeds=3, only="kuhn,leduc")
-    rows: list[dict[str, Any]] = []
-    ends: list[dict[str, Any]] = []
-    for game in chosen.only.split(","):
+    chosen = options(__doc__, seeds=3, only="kuhn,leduc", resume=False)
+    rows, ends = (kept_rows(chosen.out / f"neural_games{s}.csv", chosen.resume) for s in ("", "_ends"))
+    for game in (g for g in chosen.only.split(",") if g not in {r["game"] for r in rows}):
         for name in ("MMD", "PPO's clip"):
             for seed in range(1 if chosen.quick else chosen.seeds):
                 callback, begin = SelfPlay(10), time.process_time()
@@ -71,6 +70,7 @@ def main() -> None:
                     [r["steps"] for r in mine], [r["exploitability"] for r in mine], color=color, lw=1, label=label
                 )
         axis.set_yscale("log")
+        axis.ticklabel_format(axis="x", scilimits=(0, 0))
         axis.legend(frameon=False)
         clean(axis, game, "steps", "exploitability")
     save(made, chosen.out / "neural_games.png")
