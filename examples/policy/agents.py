@@ -80,7 +80,7 @@ def classic() -> list[Task]:
     acrobot["PPO"] = Contender(PPO, {"n_steps": 256, "gae_lambda": 0.94, "n_epochs": 4}, 16, True)
     change = {"n_steps": 512, "gamma": 0.9}
     ours = {k: c for k, c in cartpole.items() if k not in ("PPO", "TRPO")}
-    pendulum = {k: Contender(c.cls, c.settings | change, 4, True, c.share) for k, c in ours.items()}
+    pendulum = {k: Contender(c.cls, c.settings | change, 4, False, 0.5) for k, c in ours.items()}
     pendulum["MDPO, whole batch"] = replace(pendulum["MDPO, whole batch"], share=1.0)
     noise = {"use_sde": True, "sde_sample_freq": 4, "gamma": 0.9, "n_steps": 1024}
     pendulum["PPO"] = Contender(PPO, noise | {"learning_rate": 1e-3}, 4)

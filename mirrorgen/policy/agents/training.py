@@ -106,6 +106,8 @@ class AgentRun:
         env = self.environments(self.seed, training=True)
         torch.manual_seed(self.seed)
         agent = self.agent(self.policy, env)
+        if isinstance(env, VecNormalize):
+            env.gamma = agent.gamma  # type: ignore[attr-defined] (rewards are scaled by discounted returns)
         if found:
             agent = type(agent).load(self.model_path, env=env, device=agent.device)
         else:
