@@ -21,7 +21,7 @@ from mirrorgen.policy.agents import MMD, DriftPO, SelfPlay, SelfPlayEnv
 from mirrorgen.policy.agents.actor_critic import ProximalActorCritic
 from mirrorgen.policy.games import kuhn_poker, leduc_poker
 
-GAMES = {"kuhn": (kuhn_poker, 1_500_000), "leduc": (leduc_poker, 2_000_000)}
+GAMES = {"kuhn": (kuhn_poker, 400_000), "leduc": (leduc_poker, 2_000_000)}
 
 
 def agent(name: str, game: str, seed: int, quick: bool) -> ProximalActorCritic:
@@ -33,9 +33,9 @@ def agent(name: str, game: str, seed: int, quick: bool) -> ProximalActorCritic:
         "learning_rate": LinearSchedule(1e-3, 1e-4, 1.0), "gamma": 1.0, "gae_lambda": 0.9 if game == "kuhn" else 0.5,
         "policy_kwargs": {"net_arch": [128, 128]}, "seed": seed, "device": "cpu", "normalize_advantage": False,
     }  # fmt: skip
-    start, end = (0.2, 0.01) if game == "kuhn" else (1.0, 0.2)
+    start, end = (0.2, 0.05) if game == "kuhn" else (1.0, 0.2)
     if name == "MMD":
-        step = LinearSchedule(1.0, 0.1, 1.0) if game == "kuhn" else LinearSchedule(0.3, 0.05, 1.0)
+        step = LinearSchedule(0.5, 0.05, 1.0) if game == "kuhn" else LinearSchedule(0.3, 0.05, 1.0)
         return MMD("MaskedPolicy", env, **settings, step_size=step, magnet_weight=LinearSchedule(start, end, 1.0))
     return DriftPO("MaskedPolicy", env, **settings, drift=ClipDrift(0.2), ent_coef=0.5 * (start + end))
 

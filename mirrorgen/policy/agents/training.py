@@ -107,7 +107,8 @@ class AgentRun:
         torch.manual_seed(self.seed)
         agent = self.agent(self.policy, env)
         if isinstance(env, VecNormalize):
-            env.gamma = agent.gamma  # type: ignore[attr-defined] (rewards are scaled by discounted returns)
+            # Rewards are scaled by the deviation of discounted returns.
+            env.gamma = agent.gamma  # type: ignore[attr-defined]
         if found:
             agent = type(agent).load(self.model_path, env=env, device=agent.device)
         else:
