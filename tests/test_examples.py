@@ -111,6 +111,9 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
                 "graph_matching.png",
             ],
         ),
+        ("policy/agents.py", ["--only", "inner"], ["agents.csv", "agents_seeds.csv", "agents.png"]),
+        ("policy/value_agents.py", ["--only", "DQN,StaQ"], ["value_agents.csv", "value_agents.png"]),
+        ("policy/neural_games.py", ["--only", "kuhn"], ["neural_games.csv", "neural_games.png"]),
         ("policy/preference.py", [], ["preference.csv", "preference_average.csv", "preference.png"]),
         ("policy/preference_language.py", [], ["preference_language.csv"]),
         (

@@ -251,6 +251,7 @@ def draw_table(rows: list[dict], path) -> None:
         axis.set_yticks(range(len(present)), present, fontsize=8)
         axis.invert_yaxis()
         floor = next(abs(float(r["energy"])) for r in mine if r["seed"] == "")
+        axis.set_xscale("symlog", linthresh=3e-4, linscale=0.7)
         axis.axvspan(-floor, floor, color="#444444", alpha=0.15, lw=0)
         clean(axis, f"{shape}, d = {dim}", "energy distance", "")
     for axis in axes[len(cases) :]:
