@@ -42,7 +42,7 @@ from common import (
     train,
     write_csv,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirrorgen import data, nets
 from mirrorgen.diffusion import (
@@ -130,32 +130,14 @@ ABLATION_REFERENCE = {  # leak, integral, nll, KL, bound, energy by ancestral st
 }
 
 
-class DampedWaves(nets.Net):
-    """A perceptron on ``exp(-(k pi sigma)^2 / 2) cos(k pi x)``: waves of the unit square, damped as noise damps them.
-
-    On undamped waves a network has to learn to leave the short ones alone where ``sigma`` is large. What it fails to
-    learn is small in the loss but rough, and the density of the flow, an integral of divergences, suffers.
-    """
-
-    def __init__(self, width: int, cosines: int, schedule: GeometricSchedule, features: int = 32) -> None:
-        super().__init__(2, 0, 0, width)
-        self.schedule = schedule
-        self.waves, self.embed_time = nets.CosineFeatures(cosines), nets.TimeEmbedding(features)
-        self.register_buffer("rates", math.pi * torch.arange(1, cosines + 1).repeat(2), persistent=False)
-        widths = (self.waves.size(2) + features, width, width, width)
-        hidden = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.SiLU())]
-        self.layers = nn.Sequential(*hidden, nn.Linear(width, 2))
-
-    def _forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
-        damping = torch.exp(-0.5 * (self.rates * self.schedule.sigma(t).unsqueeze(-1)).square())
-        return self.layers(torch.cat([damping * self.waves(x), self.embed_time(t)], -1))
-
-
 def build(case: Case, seed: int, tangent: bool = True, sigma_max: float = 1.5) -> ReflectedDiffusion:
     """An untrained model."""
     torch.manual_seed(seed)
     schedule = GeometricSchedule(case.sigma_min, sigma_max)
-    net = DampedWaves(case.width, case.cosines, schedule)
+    half = 0.5  # Of the width of the square: the network sees [-1, 1]^2.
+    damping = (case.sigma_min / half, sigma_max / half)
+    settings = {"activation": "silu", "time_embedding": 32, "cosines": case.cosines, "damping": damping}
+    net = nets.MLP(2, (case.width,) * 3, **settings)
     return ReflectedDiffusion(case.target.domain, net, schedule, no_flux=tangent)
 
 

@@ -1,6 +1,7 @@
 """Embeddings of time and of conditions."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,28 +50,46 @@ class CosineFeatures(nn.Module):
     A network on them is even about both ends, as densities of reflected motions and their logarithms are, and sees
     finer structure than one on ``x``. With ``count = 0`` the coordinates themselves.
 
+    With ``damping`` waves are weighted by ``exp(-(k pi s / 2)^2 / 2)``, ``s = s_0^(1-t) s_1^t``, as noise of deviation
+    ``s`` damps them. On undamped waves a network has to learn to leave the short ones alone where ``s`` is large; what
+    it fails to learn is small in a score's loss but rough, and divergences of the score, of which densities are
+    integrals, suffer.
+
     Args:
         count: Waves per coordinate.
+        damping: Deviations ``(s_0, s_1)`` at times 0 and 1 in units of ``x``: those of a geometric schedule of noise,
+            divided by half the width of the domain; None for no weights.
+
+    Raises:
+        ShapeError: If ``count`` is negative.
+        DomainError: If a deviation is not positive, or waves to damp are missing.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, damping: Sequence[float] | None = None) -> None:
         super().__init__()
         if count < 0:
             raise ShapeError(f"the number of cosine features is at least 0; got {count}")
-        self.count = count
+        if damping is not None and (count == 0 or len(damping) != 2 or not min(damping) > 0):
+            raise DomainError(f"damping needs cosines and two positive deviations, got {count} and {damping}")
+        self.count, self.damping = count, damping
 
     def size(self, dim: int) -> int:
         """Number of features of ``dim`` coordinates."""
         return dim * max(self.count, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features ``(*, size(dim))`` of points ``(*, dim)``, computed in float32 or better."""
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """Features ``(*, size(dim))`` of points ``(*, dim)`` at times ``(*)``, computed in float32 or better."""
         if self.count == 0:
             return x
         waves = torch.arange(1, self.count + 1, dtype=torch.float32, device=x.device)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         phase = (0.5 * math.pi) * (wide + 1).unsqueeze(-1)
-        return torch.cos(phase * waves.to(phase.dtype)).flatten(-2).to(x.dtype)
+        cosines = torch.cos(phase * waves.to(phase.dtype))
+        if self.damping is not None and t is not None:
+            first, last = (math.log(s) for s in self.damping)
+            spread = torch.exp(first + (last - first) * t.to(wide.dtype))[..., None, None]
+            cosines = cosines * torch.exp(-0.5 * (0.5 * math.pi * waves * spread).square())
+        return cosines.flatten(-2).to(x.dtype)
 
 
 class ConditionEmbedding(nn.Module):

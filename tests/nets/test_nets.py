@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from mirrorgen import nets
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.nets import MLP, Net, ResidualMLP, TimeEmbedding
 from mirrorgen.spec import from_spec, to_spec
@@ -189,3 +191,27 @@ def test_time_embedding_formula_and_precision():
     assert embed(t.bfloat16()).dtype == torch.float32
     ends = TimeEmbedding(8)(torch.tensor([0.0, 1.0]))
     assert (ends[0] - ends[1]).norm() > 1
+
+
+def test_cosine_features_and_their_damping():
+    """Waves with flat ends; damped as a normal of deviation s damps them: the mean of cos(k pi (x + s z + 1) / 2)."""
+    features = nets.CosineFeatures(3)
+    x = torch.tensor([[-1.0, 0.25], [1.0, -0.4]], dtype=torch.float64)
+    k = torch.arange(1, 4)
+    expected = torch.cos(0.5 * math.pi * k * (x.unsqueeze(-1) + 1)).flatten(-2)
+    torch.testing.assert_close(features(x), expected)
+    damped = nets.CosineFeatures(3, damping=(0.1, 2.0))
+    t = torch.tensor([0.0, 0.5], dtype=torch.float64)
+    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.hermite_e.hermegauss(60))
+    spread = torch.tensor([0.1, math.sqrt(0.2)], dtype=torch.float64)
+    moved = x.unsqueeze(-1) + spread[:, None, None] * nodes
+    means = (torch.cos(0.5 * math.pi * k[:, None] * (moved.unsqueeze(-2) + 1)) * weights).sum(-1) / weights.sum()
+    torch.testing.assert_close(damped(x, t), means.flatten(-2), rtol=1e-6, atol=1e-9)
+    for arguments in ((0, (0.1, 1.0)), (3, (0.1,)), (3, (0.0, 1.0))):
+        with pytest.raises(DomainError, match="damping"):
+            nets.CosineFeatures(*arguments)
+    net = nets.MLP(2, hidden=(8,), cosines=3, damping=(0.1, 2.0), time_embedding=4)
+    again = from_spec(to_spec(net))
+    again.load_state_dict(net.state_dict())
+    points, times = torch.rand(5, 2), torch.rand(5)
+    assert torch.equal(net(points, times), again(points, times))
