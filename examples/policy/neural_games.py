@@ -21,15 +21,15 @@ from mirrorgen.policy.agents import MMD, DriftPO, SelfPlay, SelfPlayEnv
 from mirrorgen.policy.agents.actor_critic import ProximalActorCritic
 from mirrorgen.policy.games import kuhn_poker, leduc_poker
 
-GAMES = {"kuhn": (kuhn_poker, 400_000), "leduc": (leduc_poker, 2_000_000)}
+GAMES = {"kuhn": (kuhn_poker, 1_200_000), "leduc": (leduc_poker, 2_000_000)}
 
 
 def agent(name: str, game: str, seed: int, quick: bool) -> ProximalActorCritic:
     """An agent in its environment."""
-    env = SelfPlayEnv(GAMES[game][0](), 16 if quick else 128 if game == "kuhn" else 256)
+    env = SelfPlayEnv(GAMES[game][0](), 16 if quick else 256)
     env.seed(seed)
     settings: dict[str, Any] = {
-        "n_steps": 32 if game == "kuhn" else 64, "batch_size": 1024 if game == "kuhn" else 2048, "n_epochs": 4,
+        "n_steps": 32 if game == "kuhn" else 64, "batch_size": 2048, "n_epochs": 4,
         "learning_rate": LinearSchedule(1e-3, 1e-4, 1.0), "gamma": 1.0, "gae_lambda": 0.9 if game == "kuhn" else 0.5,
         "policy_kwargs": {"net_arch": [128, 128]}, "seed": seed, "device": "cpu", "normalize_advantage": False,
     }  # fmt: skip
