@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,22 @@ def options(description: str | None, **extra: object) -> argparse.Namespace:
     parsed.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     return parsed
+
+
+def run_studies(description: str | None, folder: Path) -> None:
+    """Run the scripts of a folder in turn; one that fails does not stop the others."""
+    scripts = sorted(p for p in folder.glob("*.py") if p.stem != "run" and "def main()" in p.read_text())
+    names = [p.stem for p in scripts]
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="studies to run")
+    chosen, passed_on = parser.parse_known_args()
+    failed = []
+    for name in chosen.only:
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, folder / f"{name}.py", *passed_on], check=False).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def write_csv(path: Path, notes: Iterable[str], rows: list[dict[str, object]]) -> None:

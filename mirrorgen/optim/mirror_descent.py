@@ -18,6 +18,21 @@ Average = Literal["none", "uniform", "weighted"]
 class _Averaging(DualOptimizer):
     """Running means of the points that bounds speak of."""
 
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        mirror_map: MirrorMap | None = None,
+        *,
+        average: Average = "uniform",
+        maximize: bool = False,
+        **settings: Any,
+    ) -> None:
+        if average not in ("none", "uniform", "weighted"):
+            raise DomainError(f"average must be 'none', 'uniform' or 'weighted', got {average!r}")
+        known = {"lr": lr, "mirror_map": mirror_map, "average": average, "maximize": maximize}
+        super().__init__(params, known | settings)
+
     @torch.no_grad()
     def _average(self, group: dict[str, Any], p: Tensor, point: Tensor) -> None:
         """Take ``point`` into the mean, with weight one or with that of the step size."""
@@ -33,13 +48,6 @@ class _Averaging(DualOptimizer):
     def averages(self) -> list[Tensor]:
         """Means of all parameters, in their order; the parameter itself where none was taken."""
         return [self.state[p].get("average", p.detach()) for _, p in self._parameters()]
-
-
-def _check(average: str, momentum: float) -> None:
-    if average not in ("none", "uniform", "weighted"):
-        raise DomainError(f"average must be 'none', 'uniform' or 'weighted', got {average!r}")
-    if not 0 <= momentum < 1:
-        raise DomainError(f"momentum must lie in [0, 1), got {momentum}")
 
 
 class MirrorDescent(_Averaging):
@@ -80,10 +88,10 @@ class MirrorDescent(_Averaging):
         average: Average = "none",
         maximize: bool = False,
     ) -> None:
-        _check(average, momentum)
-        defaults = {"lr": lr, "mirror_map": mirror_map, "momentum": momentum, "optimistic": optimistic, "prox": prox,
-                    "average": average, "maximize": maximize}  # fmt: skip
-        super().__init__(params, defaults)
+        if not 0 <= momentum < 1:
+            raise DomainError(f"momentum must lie in [0, 1), got {momentum}")
+        own = {"momentum": momentum, "optimistic": optimistic, "prox": prox}
+        super().__init__(params, lr, mirror_map, average=average, maximize=maximize, **own)
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
@@ -120,18 +128,6 @@ class DualAveraging(_Averaging):
     Source: Nesterov, "Primal-Dual Subgradient Methods for Convex Problems", 2009.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-2,
-        mirror_map: MirrorMap | None = None,
-        *,
-        average: Average = "uniform",
-        maximize: bool = False,
-    ) -> None:
-        _check(average, 0.0)
-        super().__init__(params, {"lr": lr, "mirror_map": mirror_map, "average": average, "maximize": maximize})
-
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
         """One step; the closure, if any, computes loss and gradients first."""
@@ -163,18 +159,6 @@ class MirrorProx(_Averaging):
     Source: Nemirovski, "Prox-Method with Rate of Convergence O(1/t) for Variational Inequalities with Lipschitz
     Continuous Monotone Operators and Smooth Convex-Concave Saddle Point Problems", 2004.
     """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-2,
-        mirror_map: MirrorMap | None = None,
-        *,
-        average: Average = "weighted",
-        maximize: bool = False,
-    ) -> None:
-        _check(average, 0.0)
-        super().__init__(params, {"lr": lr, "mirror_map": mirror_map, "average": average, "maximize": maximize})
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]

@@ -1,13 +1,22 @@
 """Online learners: pure functions of a state, batched over experiments."""
 
+from mirrorgen.optim.online.banker import BankerOMD, banker_scale, draw_actions, importance_weighted
 from mirrorgen.optim.online.base import OnlineLearner
 from mirrorgen.optim.online.descent import FollowRegularizedLeader, OnlineMirrorDescent
+from mirrorgen.optim.online.implicit import ImplicitFTRL
 from mirrorgen.optim.online.optimistic import OptimisticMirrorDescent, VariationStepSize
+from mirrorgen.optim.online.parameter_free import ParameterFree
 
 __all__ = [
+    "BankerOMD",
     "FollowRegularizedLeader",
+    "ImplicitFTRL",
     "OnlineLearner",
     "OnlineMirrorDescent",
     "OptimisticMirrorDescent",
+    "ParameterFree",
     "VariationStepSize",
+    "banker_scale",
+    "draw_actions",
+    "importance_weighted",
 ]
