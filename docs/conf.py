@@ -39,7 +39,7 @@ autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"show-inheritance": True}
 # Optional dependencies of single modules; their absence must not hide those modules' documentation.
-autodoc_mock_imports = ["gymnasium", "stable_baselines3", "diffusers", "datasets", "arviz", "huggingface_hub"]
+autodoc_mock_imports = ["diffusers", "datasets", "arviz", "huggingface_hub"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 # An "Attributes:" section is a list of fields; as objects they would be declared twice.
@@ -59,19 +59,20 @@ def escape_mathematics(app: Sphinx, what: str, name: str, obj: object, options: 
     lines[:] = "".join(pieces).split("\n")
 
 
-def inherited_from_lightning(
+def inherited_from_elsewhere(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
-    """Leave out hooks whose only docstring is Lightning's: it refers to pages that are not here."""
+    """Leave out hooks whose only docstring is another library's: it refers to pages that are not here."""
     owner, _, member = getattr(obj, "__qualname__", "").rpartition(".")
     cls = getattr(sys.modules.get(getattr(obj, "__module__", "")), owner, None)
     if not isinstance(cls, type) or getattr(obj, "__doc__", None):
         return None
     documented = [base for base in cls.__mro__ if getattr(vars(base).get(member), "__doc__", None)]
-    return True if documented and documented[0].__module__.startswith(("lightning", "torch")) else None
+    others = ("lightning", "torch", "stable_baselines3")
+    return True if documented and documented[0].__module__.startswith(others) else None
 
 
 def setup(app: Sphinx) -> None:
     """Run before napoleon, which adds markup of its own."""
-    app.connect("autodoc-skip-member", inherited_from_lightning)
+    app.connect("autodoc-skip-member", inherited_from_elsewhere)
     app.connect("autodoc-process-docstring", escape_mathematics, priority=400)
