@@ -112,7 +112,7 @@ class ProximalActorCritic(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         if "optimizer_class" not in self.policy_kwargs:
             # Stable-Baselines3's Adam with one kernel for all weights, a tenth of an update with small networks.
-            self.policy_kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})
+            self.policy_kwargs = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}, **self.policy_kwargs}
         self._check()
         super()._setup_model()
         shared = self.policy.share_features_extractor and any(True for _ in self.policy.features_extractor.parameters())
