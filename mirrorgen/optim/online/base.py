@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.geometry.bregman import Indicator, prox_dual
-from mirrorgen.geometry.bregman_projections import AffineSet, CappedSimplex, L1Ball
+from mirrorgen.geometry.bregman_projections import AffineSet, CappedSimplex, L1Ball, project_dual
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.geometry.validation import check_shape, should_check
@@ -73,8 +72,7 @@ class OnlineLearner(ABC):
         """The dual points of the Bregman projections onto ``constraint``."""
         if self.constraint is None:
             return y
-        # A projection is the proximity operator of an indicator, whatever the step.
-        return prox_dual(self.mirror_map, Indicator(self.constraint), y, 1.0)
+        return self.mirror_map.to_dual(project_dual(self.mirror_map, y, self.constraint))
 
 
 def step_size_at(step_size: StepSize, round: int) -> float | Tensor:
