@@ -15,12 +15,12 @@ from benchmarks.timing import interleaved  # noqa: E402
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
-def check(rows):
+def check(rows, tolerance=TOLERANCE):
     assert rows
     for row in rows:
         assert row.seconds > 0, row
         assert row.ratio > 0, row
-        assert row.error is None or row.error <= TOLERANCE[row.dtype], row
+        assert row.error is None or row.error <= tolerance[row.dtype], row
 
 
 def test_mirror_maps_are_correct_where_they_are_timed():
@@ -97,7 +97,8 @@ def test_what_was_asked_of_samplers_is_judged_by_the_rows():
 
 def test_transport_is_correct_where_it_is_timed():
     rows = transport.run(quick=True)
-    check([row for row in rows if row.operation in ("plans", "derivatives")])
+    # Solvers stop when marginals are within 1e-10; plans are promised to 1e-8.
+    check([row for row in rows if row.operation in ("plans", "derivatives")], {"float64": 1e-8})
     assert all(row.feasible == 1.0 for row in rows if row.feasible is not None)
     gaps = {row.contender: row.error for row in rows if row.operation == "precise plans"}
     assert gaps["ours, newton, epsilon 1/4096"] < gaps["ours, epsilon 0.002"] < gaps["ours, epsilon 0.01"] < 0.1
