@@ -13,6 +13,7 @@ __all__ = [
     "bisect_then_newton",
     "check_finite",
     "eager_values",
+    "inverse_cdf",
     "log1mexp",
     "log1p_gap",
     "monotone_root",
@@ -39,6 +40,16 @@ def eager_values(*tensors: Tensor) -> bool:
 def check_finite(value: Tensor) -> bool:
     """Whether every entry is finite; True without looking where values cannot be read."""
     return not eager_values(value) or bool(torch.isfinite(value).all())
+
+
+def inverse_cdf(cumulative: Tensor, uniform: Tensor) -> Tensor:
+    """The index ``(*batch)`` of the first of ``cumulative (*batch, K)`` sums above ``uniform`` times the last one.
+
+    A draw from weights, whatever their sum, if ``uniform (*batch)`` is drawn from ``[0, 1)``: rounding of the sum
+    leads to no index past the last.
+    """
+    level = (uniform * cumulative[..., -1]).unsqueeze(-1)
+    return (cumulative <= level).sum(-1).clamp_max(cumulative.shape[-1] - 1)
 
 
 def upcast(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ __all__ = [
     "log_ratio",
     "power_gap",
     "power_terms",
+    "tsallis_log",
 ]
 
 
@@ -79,7 +80,8 @@ def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
     overflows = (largest > limit) & (gap != 0)
     log_p, log_q, gap = (torch.where(overflows, 0.0, v).clamp(max=limit) for v in (log_p, log_q, gap))
     if a == 1:
-        return torch.where(overflows, torch.inf, _relative_entropy(log_p, log_q, gap))
+        # In a quarter of the operations of the general form.
+        return torch.where(overflows, torch.inf, _entropy_terms(log_p.exp(), log_q.exp(), -gap))
     near = gap.abs() < 0.25
     small = torch.where(near, gap, torch.zeros_like(gap))
     difference = _weighted_power(log_q, gap, 1.0)
@@ -89,14 +91,6 @@ def power_terms(log_p: Tensor, log_q: Tensor, gap: Tensor, a: float) -> Tensor:
         far = (_weighted_power(log_q, gap, a) - difference) / (a - 1)
     value = torch.where(near, torch.exp(log_q) * power_gap(torch.expm1(small), a), far)
     return torch.where(overflows, torch.inf, value)
-
-
-def _relative_entropy(log_p: Tensor, log_q: Tensor, gap: Tensor) -> Tensor:
-    """``p log(p / q) - p + q``; the general form at ``a = 1``, in a quarter of its operations."""
-    p, near = log_p.exp(), gap.abs() < 0.5
-    return p * torch.where(near, _expm1_gap_series(torch.where(near, -gap, 0.0)), gap - 1) + torch.where(
-        near, 0.0, log_q.exp()
-    )
 
 
 def _weighted_power(log_weight: Tensor, d: Tensor, s: float) -> Tensor:
@@ -124,10 +118,22 @@ def entropy_gap(p: Tensor, q: Tensor, step: Tensor | None = None) -> Tensor:
 
     ``step = q - p`` may be passed as in ``log_ratio``.
     """
-    ratio = log_ratio(q, p, step)
+    return _entropy_terms(p, q, log_ratio(q, p, step))
+
+
+def _entropy_terms(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+    """``p log(p / q) - p + q`` from ``ratio = log(q / p)``."""
     near = ratio.abs() < 0.5
-    close = p * expm1_gap(torch.where(near, ratio, 0.0))
+    close = p * _expm1_gap_series(torch.where(near, ratio, 0.0))
     return torch.where(near, close, q - p - p * ratio)
+
+
+def tsallis_log(log_p: Tensor, q: float) -> Tensor:
+    """``(p^(q-1) - 1) / (q - 1)``, the logarithm itself for ``q = 1``: up to a constant, the slope of ``sum p^q``.
+
+    The potential is ``sum p^q / (q (q - 1))``, see ``geometry.divergences.tsallis_bregman``.
+    """
+    return log_p if q == 1 else torch.expm1((q - 1) * log_p) / (q - 1)
 
 
 # B_2k / (2k + 1)!, k = 0 .. 9: u - u^2 / 4 + sum_k B_2k u^(2k+1) / (2k+1)! = Li2(1 - e^-u) for |u| < 2 pi.

@@ -19,7 +19,14 @@ from mirrorgen.errors import DomainError
 from mirrorgen.numerics import log1p_gap
 from mirrorgen.special import expm1_gap
 
-__all__ = ["CholeskyGaussian", "DiagonalGaussian", "gaussian_jeffreys", "gaussian_kl", "gaussian_renyi"]
+__all__ = [
+    "CholeskyGaussian",
+    "DiagonalGaussian",
+    "gaussian_jeffreys",
+    "gaussian_kl",
+    "gaussian_renyi",
+    "gaussian_tsallis_kl",
+]
 
 
 class CholeskyGaussian(NamedTuple):
@@ -87,6 +94,19 @@ def gaussian_renyi(p: Gaussian, q: Gaussian, alpha: float) -> Tensor:
     if isinstance(p, DiagonalGaussian) and isinstance(q, DiagonalGaussian):
         return _diagonal_renyi(p, q, alpha)
     return _cholesky_renyi(p, q, alpha)
+
+
+def gaussian_tsallis_kl(p: Gaussian, m: Gaussian, q: float) -> Tensor:
+    """Tsallis relative entropy ``(integral p^q m^(1-q) - 1) / (q - 1)``; ``q = 1`` is ``gaussian_kl``.
+
+    Returns:
+        ``(...)``; ``+inf`` where ``gaussian_renyi`` is.
+
+    Raises:
+        DomainError: If ``q`` is not positive.
+    """
+    renyi = gaussian_renyi(p, m, q)
+    return renyi if q == 1 else torch.expm1((q - 1) * renyi) / (q - 1)
 
 
 def _whitened(p: Gaussian, q: Gaussian) -> tuple[Tensor, Tensor]:

@@ -5,19 +5,17 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.policy.proximal import proximal_step
+from mirrorgen.special import tsallis_log
 
 __all__ = ["munchausen_targets", "tsallis_entropy", "tsallis_greedy"]
 
 
 def tsallis_entropy(log_policy: Tensor, q: float = 1.0) -> Tensor:
     """``S_q = (1 - sum pi^q) / (q - 1)``, Shannon's entropy for ``q = 1``; ``(*batch)``."""
-    mass = log_policy.exp()
-    if q == 1:
-        return -torch.special.xlogy(mass, mass).sum(-1)
-    # sum pi (pi^(q-1) - 1) / (q - 1) has no cancellation near q = 1; without mass a term is zero for q > 0.
+    # sum pi tsallis_log(pi) has no cancellation near q = 1; without mass a term is zero for q > 0.
     live = log_policy > -torch.inf
-    gap = torch.expm1((q - 1) * torch.where(live, log_policy, 0.0)) / (q - 1)
-    return -torch.where(live, mass * gap, 0.0).sum(-1)
+    gap = tsallis_log(torch.where(live, log_policy, 0.0), q)
+    return -torch.where(live, log_policy.exp() * gap, 0.0).sum(-1)
 
 
 def tsallis_greedy(values: Tensor, temperature: float, q: float = 1.0, mask: Tensor | None = None) -> Tensor:

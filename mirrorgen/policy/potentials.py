@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.numerics import eager_values, monotone_root, upcast
-from mirrorgen.policy.proximal import _slope
+from mirrorgen.special import tsallis_log
 
 __all__ = ["MixedPotential"]
 
@@ -153,7 +153,7 @@ class _Terms(NamedTuple):
 
     def bracket(self, log_p: Tensor, orders: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Two numbers around ``phi^-1``: the least and the largest of the inverses of the orders in use."""
-        ends, used = torch.stack([_slope(log_p, q) for q in orders]) / self.scales, self.weights > 0
+        ends, used = torch.stack([tsallis_log(log_p, q) for q in orders]) / self.scales, self.weights > 0
         return torch.where(used, ends, torch.inf).amin(0), torch.where(used, ends, -torch.inf).amax(0)
 
     def limit(self) -> Tensor:

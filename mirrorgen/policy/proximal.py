@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.numerics import eager_values, monotone_root, upcast
+from mirrorgen.special import tsallis_log
 
 __all__ = ["geometric_mixture", "mirror_prox_step", "optimistic_gradient", "proximal_step"]
 
@@ -62,7 +63,7 @@ def proximal_step(
         _check(g, eta, alpha, allowed)
     eta, alpha = (v.unsqueeze(-1) if v.ndim else v for v in (eta, alpha))
     weights = step_weights(eta, alpha)
-    slopes = (_slope(logs, q), g, _slope(rho, q))
+    slopes = (tsallis_log(logs, q), g, tsallis_log(rho, q))
     dual = sum(torch.where(w > 0, w * s, 0.0) for w, s in zip(weights, slopes, strict=True))
     dual = torch.where(allowed, torch.as_tensor(dual), -torch.inf)
     return (torch.log_softmax(dual, -1) if q == 1 else _normalised(dual, q)).to(log_prior.dtype)
@@ -145,11 +146,6 @@ def _check(g: Tensor, eta: Tensor, alpha: Tensor, allowed: Tensor) -> None:
         raise DomainError("a row of mask allows no action; leave such rows out")
 
 
-def _slope(log_p: Tensor, q: float) -> Tensor:
-    """The derivative of the potential up to a constant: ``(p^(q-1) - 1) / (q - 1)``, ``log p`` for ``q = 1``."""
-    return log_p if q == 1 else torch.expm1((q - 1) * log_p) / (q - 1)
-
-
 def _normalised(dual: Tensor, q: float) -> Tensor:
     """``log p`` with ``p = ((1 + (q - 1) (dual + c))_+)^(1 / (q - 1))`` and ``c`` such that ``sum p = 1``."""
     live = dual > -torch.inf
@@ -169,7 +165,7 @@ def _normalised(dual: Tensor, q: float) -> Tensor:
         return p - 1, torch.where(positive, ((2 - q) * logs).exp(), 0.0).sum(-1, keepdim=True)
 
     # The largest probability is between 1 / actions and 1.
-    lower = _slope(-count.log(), q).expand_as(top)
+    lower = tsallis_log(-count.log(), q).expand_as(top)
     root = monotone_root(excess, lower, torch.zeros_like(top))
     inner = base(root)
     positive = inner > 0

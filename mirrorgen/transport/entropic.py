@@ -7,7 +7,7 @@ from mirrorgen.errors import ConvergenceError, DomainError
 from mirrorgen.geometry.detached import detached_solve
 from mirrorgen.numerics import eager_values
 from mirrorgen.transport.newton import attach_derivatives, carries_derivatives, gibbs
-from mirrorgen.transport.problem import Problem, check_on_failure, marginal_error, positive, transport_problem
+from mirrorgen.transport.problem import Problem, centered, check_on_failure, marginal_error, positive, transport_problem
 from mirrorgen.transport.result import TransportResult
 from mirrorgen.transport.solver import METHODS, Settings, solve_potentials
 
@@ -127,8 +127,7 @@ def _finish(
     on_failure: str,
 ) -> TransportResult:
     """The plan and its error, after the gauge ``<nu, g> = 0``; failures as asked."""
-    shift = (problem.nu * g).sum(-1, keepdim=True) / problem.nu.sum(-1, keepdim=True)
-    f, g = f + shift, g - shift
+    f, g = centered(f, g, problem.nu)
     plan = gibbs(problem.cost, f, g, epsilon)
     error = marginal_error(plan, problem.mu, problem.nu).detach()
     failed = _failed(problem, epsilon.detach(), tolerance.detach(), error)

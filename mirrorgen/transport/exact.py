@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import ConvergenceError
-from mirrorgen.transport.problem import marginal_error, transport_problem
+from mirrorgen.transport.problem import centered, marginal_error, transport_problem
 from mirrorgen.transport.result import TransportResult
 
 __all__ = ["exact_plan"]
@@ -52,8 +52,7 @@ def exact_plan(
             raise ConvergenceError(f"exact_plan: {log['warning']}; raise max_iterations or use sinkhorn")
         solved.append((plan, log["u"], log["v"]))
     plan, f, g = (torch.stack([torch.as_tensor(s[k]) for s in solved]).to(problem.cost) for k in range(3))
-    plan, f, g = plan.reshape(*batch, n, m), f.reshape(*batch, n), g.reshape(*batch, m)
-    shift = (problem.nu * g).sum(-1, keepdim=True) / problem.nu.sum(-1, keepdim=True)
+    plan, (f, g) = plan.reshape(*batch, n, m), centered(f.reshape(*batch, n), g.reshape(*batch, m), problem.nu)
     error = marginal_error(plan, problem.mu, problem.nu).detach()
-    plan, f, g, error = (t.detach().to(cost.dtype) for t in (plan, f + shift, g - shift, error))
+    plan, f, g, error = (t.detach().to(cost.dtype) for t in (plan, f, g, error))
     return TransportResult(plan, f, g, error, torch.zeros(batch, dtype=torch.int64, device=cost.device))

@@ -12,6 +12,7 @@ from mirrorgen.numerics import upcast
 
 __all__ = [
     "Problem",
+    "centered",
     "check_marginals",
     "check_on_failure",
     "equal_mass",
@@ -126,6 +127,12 @@ def transport_problem(cost: Tensor, mu: Tensor | None, nu: Tensor | None) -> Pro
         raise ShapeError(f"cost, mu and nu must have batches that broadcast, got {shapes}") from error
     mu, nu = equal_mass((mu, nu))
     return Problem(upcast(cost).expand(*batch, n, m), mu.expand(*batch, n), nu.expand(*batch, m))
+
+
+def centered(f: Tensor, g: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
+    """Potentials with ``<nu, g> = 0``: one constant is free, taken from ``g`` and given to ``f``."""
+    shift = (nu * g).sum(-1, keepdim=True) / nu.sum(-1, keepdim=True)
+    return f + shift, g - shift
 
 
 def check_on_failure(on_failure: str) -> None:

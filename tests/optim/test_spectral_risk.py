@@ -136,7 +136,7 @@ def test_prospect_converges_linearly_to_the_minimum():
         residual = (X[sample] * w).sum(-1) - y[sample]
         return 0.5 * residual.square(), residual.unsqueeze(-1) * X[sample]
 
-    learner = Prospect(loss_gradient, sigma, lr=0.02, shift_cost=cost, weight_decay=decay)
+    learner = Prospect(loss_gradient, sigma, lr=0.01, shift_cost=cost, weight_decay=decay)
     state = learner.init(torch.zeros(2, d, dtype=F64))
     first = objective(state.w) - best
     samples, gaps = torch.randint(0, n, (20 * n, 2), generator=torch.Generator().manual_seed(5)), []
@@ -145,8 +145,9 @@ def test_prospect_converges_linearly_to_the_minimum():
         if k % (5 * n) == 0:
             gaps.append(objective(state.w) - best)
     assert (first > 0.1).all()
-    assert all((later < 0.5 * earlier).all() for earlier, later in pairwise(gaps))
-    assert (gaps[3] < 1e-7).all()
+    # Linear once the order of the losses has settled.
+    assert all((later < 0.01 * earlier).all() for earlier, later in pairwise(gaps[1:]))
+    assert (gaps[3] < 1e-9).all()
     # The running mean is that of its table.
     mean = (state.table_weights.unsqueeze(-1) * state.table).sum(-2)
     assert torch.allclose(state.mean, mean, atol=1e-12)

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import nn
-
-pytest.importorskip("stable_baselines3")
-
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule, set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from mirrorgen.errors import DomainError
 from mirrorgen.policy.agents.munchausen_dqn import MVIQ

@@ -4,8 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("stable_baselines3")
-
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.policy.agents.stacked_networks import QStack, StackedMLP
 

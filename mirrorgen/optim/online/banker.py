@@ -11,6 +11,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.geometry.validation import check_shape, should_check
+from mirrorgen.numerics import inverse_cdf
 
 __all__ = ["BankerOMD", "BankerState", "banker_scale", "draw_actions", "importance_weighted"]
 
@@ -199,8 +200,7 @@ def draw_actions(probabilities: Tensor, uniform: Tensor) -> Tensor:
         probabilities: Points of a simplex.
         uniform: Numbers ``(*batch)`` in ``[0, 1)``.
     """
-    reached = probabilities.cumsum(-1)[..., :-1] <= uniform.unsqueeze(-1)
-    return reached.sum(-1)
+    return inverse_cdf(probabilities.cumsum(-1), uniform)
 
 
 def importance_weighted(loss: Tensor, action: Tensor, probabilities: Tensor) -> Tensor:

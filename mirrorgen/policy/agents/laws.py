@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mirrorgen.errors import DomainError
 from mirrorgen.geometry.divergences import kl, tsallis_bregman, tsallis_kl
-from mirrorgen.geometry.gaussian_divergences import DiagonalGaussian, gaussian_kl, gaussian_renyi
+from mirrorgen.geometry.gaussian_divergences import DiagonalGaussian, gaussian_tsallis_kl
 
-__all__ = ["ActionLaw", "Kind", "action_law", "divergence", "tsallis_log"]
+__all__ = ["ActionLaw", "Kind", "action_law", "divergence"]
 
 Kind = Literal["bregman", "relative"]
 
@@ -81,10 +81,8 @@ def divergence(new: ActionLaw, old: ActionLaw, q: float = 1.0, kind: Kind = "bre
     """
     if new.gaussian:
         p, m = DiagonalGaussian(*new.tensors), DiagonalGaussian(*old.tensors)
-        if q == 1:
-            return gaussian_kl(p, m)
         check_kind(q, kind, continuous=True)
-        return torch.expm1((q - 1) * gaussian_renyi(p, m, q)) / (q - 1)
+        return gaussian_tsallis_kl(p, m, q)
     one = kl if q == 1 else (lambda a, b: (tsallis_bregman if kind == "bregman" else tsallis_kl)(a, b, q))
     terms = (one(a, b) for a, b in zip(new.tensors, old.tensors, strict=True))
     return torch.stack([t.flatten(1).sum(-1) if t.ndim > 1 else t for t in terms]).sum(0)
@@ -99,8 +97,3 @@ def check_kind(q: float, kind: Kind, *, continuous: bool) -> None:
             "the Bregman divergence of Tsallis' potential of a density depends on the unit of the actions; "
             "use divergence='relative', or q=1"
         )
-
-
-def tsallis_log(log_p: Tensor, q: float) -> Tensor:
-    """``(p^(q-1) - 1) / (q - 1)``, the logarithm of ``p`` for ``q = 1``: the derivative of Tsallis' potential."""
-    return log_p if q == 1 else torch.expm1((q - 1) * log_p) / (q - 1)

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
+from mirrorgen.numerics import inverse_cdf
 from mirrorgen.policy.agents.laws import action_law
 from mirrorgen.policy.agents.masking import MASK
 from mirrorgen.policy.games import ExtensiveGame
@@ -54,10 +55,9 @@ class SelfPlayEnv(VecEnv):
         super().__init__(num_envs, spaces.Dict(entries), spaces.Discrete(actions))
         tree = game.histories
         self._row, self._child, self._payoff = (t.numpy() for t in (tree.row, tree.child, tree.payoff))
-        self._chance = tree.chance.numpy()
         # Nobody, chance and the ends of plays have no owner.
         self._mover = np.append(game.owner.numpy(), -1)[self._row]
-        self._over = (self._mover < 0) & (self._chance.sum(-1) == 0)
+        self._over = (self._mover < 0) & (tree.chance.sum(-1) == 0).numpy()
         self.random = np.random.default_rng()
         self.opponent = game.mask.double().log().log_softmax(-1)
 
@@ -69,10 +69,7 @@ class SelfPlayEnv(VecEnv):
     @opponent.setter
     def opponent(self, log_policy: Tensor) -> None:
         self._opponent = log_policy
-        policy = np.zeros((len(self._row), self._child.shape[1]))
-        mine = self._mover >= 0
-        policy[mine, : self.mask.shape[1]] = log_policy.exp().numpy()[self._row[mine]]
-        self._cumulative = (policy + self._chance).cumsum(-1)
+        self._cumulative = self.game.histories.cumulative(log_policy)
 
     def reset(self) -> dict[str, np.ndarray]:
         self.random = np.random.default_rng(next((s for s in self._seeds if s is not None), None))
@@ -114,10 +111,9 @@ class SelfPlayEnv(VecEnv):
             index = index[~self._over[node] & (self._mover[node] != self._seat[index])]
             if not len(index):
                 return
-            row = self._cumulative[self._node[index]]
-            level = self.random.random(len(index)) * row[:, -1]
-            move = np.minimum((row <= level[:, None]).sum(-1), row.shape[-1] - 1)
-            self._node[index] = self._child[self._node[index], move]
+            node = self._node[index]
+            move = inverse_cdf(self._cumulative[node], torch.from_numpy(self.random.random(len(index))))
+            self._node[index] = self._child[node, move.numpy()]
 
     def _observe(self, node: np.ndarray) -> dict[str, np.ndarray]:
         row = self._row[node]

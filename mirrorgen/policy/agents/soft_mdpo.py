@@ -16,7 +16,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from mirrorgen.errors import DomainError
 from mirrorgen.policy.agents.checks import check_number
-from mirrorgen.policy.agents.laws import tsallis_log
+from mirrorgen.special import tsallis_log
 
 __all__ = ["SoftMDPO"]
 

@@ -195,9 +195,10 @@ class Evaluation(BaseCallback):
             self.model, self.env, self.run.eval_episodes, return_episode_rewards=True, warn=False
         )
         row = (self.num_timesteps, np.mean(returns), np.std(returns), np.mean(lengths))
+        # The model first: a run that stops in between goes on without writing a row twice.
+        self.run.save(self.model)
         self._write(row, "a")
         self.logger.record("eval/mean_reward", float(row[1]))
-        self.run.save(self.model)
 
     def _write(self, row: Any, mode: str) -> None:
         with self._path.open(mode, newline="") as file:

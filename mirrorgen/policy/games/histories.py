@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mirrorgen.numerics import inverse_cdf
 from mirrorgen.policy.games.rules import TERMINAL, NodeRecord
 
 __all__ = ["Histories"]
@@ -48,17 +49,18 @@ class Histories(nn.Module):
         self.register_buffer("starts", torch.searchsorted(row[self.order], torch.arange(len(place) + 1)))
         self.depth = _depth(nodes)
 
-    def play(self, start: Tensor, log_policy: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Ends of plays from the histories ``start`` (any shape) under ``log_policy`` and chance, one draw each."""
+    def cumulative(self, log_policy: Tensor) -> Tensor:
+        """Sums of the probabilities of the moves at every history ``(histories, moves)``, of chance or the policy."""
         policy = torch.zeros(len(log_policy) + 1, self.child.shape[1], dtype=log_policy.dtype, device=log_policy.device)
         policy[:-1, : log_policy.shape[1]] = log_policy.exp()
-        cumulative = (policy[self.row] + self.chance).cumsum(-1)
-        node = start
+        return (policy[self.row] + self.chance).cumsum(-1)
+
+    def play(self, start: Tensor, log_policy: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Ends of plays from the histories ``start`` (any shape) under ``log_policy`` and chance, one draw each."""
+        cumulative, node = self.cumulative(log_policy), start
         for _ in range(self.depth):
             noise = torch.rand(node.shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
-            row = cumulative[node]
-            # Scaled to the row's sum: rounding must not lead past the last move.
-            move = (row <= (noise * row[..., -1]).unsqueeze(-1)).sum(-1).clamp_max(row.shape[-1] - 1)
+            move = inverse_cdf(cumulative[node], noise)
             node = self.child[node].gather(-1, move.unsqueeze(-1)).squeeze(-1)
         return node
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
+from mirrorgen.numerics import inverse_cdf
 from mirrorgen.policy.proximal import proximal_step
 from mirrorgen.policy.tabular.linear_mdp import LinearMDP
 
@@ -155,12 +156,12 @@ class _Learner:
         path through it has the right law, because it meets one state per step.
         """
         dtype, device = self.gram.dtype, self.gram.device
-        u = torch.rand(4, *self.batch, self.horizon, 1, generator=generator, dtype=dtype, device=device)
-        actions = _draw(log_policy.exp().cumsum(-1), u[0].unsqueeze(-2))
+        u = torch.rand(4, *self.batch, self.horizon, generator=generator, dtype=dtype, device=device)
+        actions = inverse_cdf(log_policy.exp().cumsum(-1), u[0].unsqueeze(-1))
         chosen = actions.unsqueeze(-1)
         rows = chosen.unsqueeze(-1).expand(*actions.shape, 1, actions.shape[-1])
-        following = _draw(self.cumulative.gather(-2, rows).squeeze(-2), u[1].unsqueeze(-2))
-        path = [_draw(self.first, u[3, ..., 0, :])]
+        following = inverse_cdf(self.cumulative.gather(-2, rows).squeeze(-2), u[1].unsqueeze(-1))
+        path = [inverse_cdf(self.first, u[3, ..., 0])]
         for step in following.unbind(-2)[:-1]:
             path.append(step.gather(-1, path[-1].unsqueeze(-1)).squeeze(-1))
         state = torch.stack(path, -1).unsqueeze(-1)
@@ -168,10 +169,6 @@ class _Learner:
         pair = state * log_policy.shape[-1] + actions.gather(-1, state)
         features = self.mdp.features.flatten(-3, -2)
         phi = features.gather(-2, pair.expand(*pair.shape[:-1], features.shape[-1])).unsqueeze(-1)
-        outcome = torch.cat([(u[2] < expected).to(dtype), self.outcomes[following.gather(-1, state).squeeze(-1)]], -1)
+        won = (u[2].unsqueeze(-1) < expected).to(dtype)
+        outcome = torch.cat([won, self.outcomes[following.gather(-1, state).squeeze(-1)]], -1)
         self.gram, self.targets = self.gram + phi * phi.mT, self.targets + phi * outcome.unsqueeze(-2)
-
-
-def _draw(cumulative: Tensor, u: Tensor) -> Tensor:
-    """Index along the last axis by inversion; sums that rounding left below one count as one."""
-    return (u * cumulative[..., -1:] >= cumulative).sum(-1).clamp_max(cumulative.shape[-1] - 1)
