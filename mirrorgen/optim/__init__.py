@@ -12,6 +12,7 @@ from mirrorgen.optim.permutahedron import (
     extremile_spectrum,
     permutahedron_projection,
 )
+from mirrorgen.optim.sample_weights import SampleWeights
 from mirrorgen.optim.spectral_risk import Prospect, spectral_weights
 from mirrorgen.optim.surrogate import BregmanSurrogate
 
@@ -24,6 +25,7 @@ __all__ = [
     "MirrorProx",
     "OptimisticAMSGrad",
     "Prospect",
+    "SampleWeights",
     "accelerated_mirror_descent",
     "averaged_fixed_point",
     "cvar_spectrum",
