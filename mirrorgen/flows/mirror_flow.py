@@ -11,29 +11,28 @@ Source: Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Pr
 Convex Domains" (2025); Lipman et al., "Flow Matching for Generative Modeling" (2023).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.flows.couplings import Coupling, Independent
+from mirrorgen.errors import DomainError
+from mirrorgen.flows.couplings import Coupling
 from mirrorgen.flows.dual_transform import DualTransform, RobustStandardize
-from mirrorgen.flows.paths import linear_path
+from mirrorgen.flows.flow_model import FlowModel
 from mirrorgen.flows.priors import Prior, StudentT
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
-from mirrorgen.geometry.validation import require_batch, require_kind, validation
-from mirrorgen.integrate import divergence_named, integrate, integrate_with_logdet
-from mirrorgen.nets import Net, expand_condition, guided, state_options
+from mirrorgen.geometry.validation import require_kind, validation
+from mirrorgen.integrate import divergence_named, integrate_with_logdet
+from mirrorgen.nets import Net, expand_condition
 from mirrorgen.numerics import upcast
 
 __all__ = ["MirrorFlow"]
 
 
-class MirrorFlow(nn.Module):
+class MirrorFlow(FlowModel):
     """A continuous normalising flow on a convex domain, trained by flow matching in the dual.
 
     Args:
@@ -59,7 +58,6 @@ class MirrorFlow(nn.Module):
         dual_transform: DualTransform | str | None = "standardize",
         condition_dropout: float = 0.1,
     ) -> None:
-        super().__init__()
         require_kind(mirror_map, MirrorMap, "mirror_map")
         dim = mirror_map.domain.dual_dim
         if not mirror_map.dual_is_full:
@@ -67,29 +65,23 @@ class MirrorFlow(nn.Module):
                 f"the dual of {type(mirror_map).__name__} is not all of R^{dim}, so noise would leave it; "
                 "use a map with dual_is_full, such as mirror_maps.default(domain)"
             )
-        if getattr(net, "dim", dim) != dim:
-            raise ShapeError(f"net.dim={net.dim} must equal the dual dimension {dim} of {mirror_map.domain!r}")
-        if not 0 <= condition_dropout <= 1:
-            raise DomainError(f"condition_dropout must lie in [0, 1], got {condition_dropout}")
+        super().__init__(net, dim, coupling, condition_dropout)
         if isinstance(dual_transform, str):
             if dual_transform != "standardize":
                 raise DomainError(
                     f"unknown dual_transform {dual_transform!r}; use 'standardize', a DualTransform or None"
                 )
             dual_transform = RobustStandardize()
-        self.mirror_map, self.net = mirror_map, net
+        self.mirror_map = mirror_map
         self.prior = StudentT() if prior is None else prior
-        self.coupling = Independent() if coupling is None else coupling
         self.dual_transform = dual_transform
-        self.condition_dropout = condition_dropout
         require_kind(self.prior, Prior, "prior")
-        require_kind(self.coupling, Coupling, "coupling")
         if dual_transform is not None:
             require_kind(dual_transform, DualTransform, "dual_transform")
             dual_transform.initialize(dim)
 
     @property
-    def domain(self) -> Domain:
+    def domain(self) -> Domain:  # type: ignore[override]
         """The set that holds data and samples."""
         return self.mirror_map.domain
 
@@ -106,85 +98,6 @@ class MirrorFlow(nn.Module):
     def decode(self, u: Tensor) -> Tensor:
         """Points of the domain ``grad phi*(T^-1(u))``, strictly inside in the dtype of ``u``."""
         return self.mirror_map.to_primal(self._dual(u))
-
-    def loss(self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Mean squared error of the velocity over a batch, per coordinate; a scalar.
-
-        Args:
-            x: Data strictly inside the domain, ``(n, dim)``.
-            condition: Class labels ``(n,)`` or vectors ``(n, k)`` if the network takes them.
-            generator: Source of noise, times and dropped conditions.
-
-        Raises:
-            DomainError: If a point is not strictly inside; the message names the constraint.
-            ShapeError: If ``x`` is no batch of points, or ``condition`` has not one row per point.
-        """
-        require_batch(x, self.domain.dim)
-        device, condition = x.device, expand_condition(self.net, condition, len(x))
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            u_1 = self.encode(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
-            draw: dict[str, Any] = {"generator": generator, "device": device}
-            u_0 = self.prior.sample(len(u_1), u_1.shape[-1], dtype=u_1.dtype, **draw)
-            path = linear_path(
-                self.coupling(u_0, u_1, condition, generator),
-                u_1,
-                torch.rand(len(u_1), dtype=u_1.dtype, **draw),
-            )
-            if condition is not None:
-                condition = self.net.drop_condition(condition, torch.rand(len(u_1), **draw) < self.condition_dropout)
-        velocity = self.net(path.x_t, path.t, condition)
-        return (velocity.to(path.dx_t.dtype) - path.dx_t).square().mean()
-
-    def velocity(self, u: Tensor, t: Tensor, condition: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
-        """Velocity ``v(u, t)``, guided unless ``guidance_scale`` is 1 (see ``nets.guided``)."""
-        return guided(self.net, u, t, condition, guidance_scale)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        *,
-        condition: Tensor | int | None = None,
-        generator: torch.Generator | None = None,
-        steps: int = 50,
-        method: str = "midpoint",
-        t_end: float = 1.0,
-        guidance_scale: float = 1.0,
-        batch_size: int = 65_536,
-        callback: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Draw ``n`` points ``(n, dim)``, strictly inside the domain in the dtype of the network.
-
-        Args:
-            n: Number of points.
-            condition: One label for all, or labels ``(n,)`` or vectors ``(n, k)``; None for unconditional.
-            generator: Source of the prior noise.
-            steps: Number of integration steps.
-            method: ``"euler"``, ``"midpoint"``, ``"heun"``, ``"rk4"`` or an adaptive method such as ``"dopri5"``.
-            t_end: Stop here instead of at 1, before the field turns stiff.
-            guidance_scale: See ``velocity``.
-            batch_size: Points integrated at a time, which bounds the memory.
-            callback: Called with the number of points done after each batch, for progress.
-
-        Raises:
-            DomainError: If a parameter is out of range.
-            ConvergenceError: If the integration diverged or an adaptive method gave up.
-        """
-        u_0 = self._noise(n, generator)
-        labels = expand_condition(self.net, condition, n, guidance_scale)
-        if not 0 < t_end <= 1:
-            raise DomainError(f"t_end must lie in (0, 1], got {t_end}")
-        if batch_size < 1:
-            raise DomainError(f"batch_size must be at least 1, got {batch_size}")
-        parts = []
-        for start in range(0, n, batch_size):
-            rows = slice(start, start + batch_size)
-            field = partial(self._field, condition=None if labels is None else labels[rows], scale=guidance_scale)
-            u = integrate(field, u_0[rows], 0.0, t_end, steps=steps, method=method)
-            parts.append(self.decode(u))
-            if callback is not None:
-                callback(min(start + batch_size, n))
-        return torch.cat(parts) if parts else self.mirror_map.domain.interior_point().to(u_0).expand(0, -1)
 
     def log_prob(
         self,
@@ -265,8 +178,5 @@ class MirrorFlow(nn.Module):
         log_det = self.mirror_map.log_det_jacobian_dual(y) if x is None else self.mirror_map.log_det_jacobian(x)
         return log_det if self.dual_transform is None else log_det + self.dual_transform.log_det(y)
 
-    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return self.prior.sample(n, self.domain.dual_dim, generator=generator, **state_options(self.net, n))
-
-    def _field(self, t: Tensor, u: Tensor, condition: Tensor | None, scale: float) -> Tensor:
-        return self.velocity(u, t, condition, scale)
+    def _draw(self, n: int, generator: torch.Generator | None, **options: Any) -> Tensor:
+        return self.prior.sample(n, self.dim, generator=generator, **options)
