@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports strictly lower layers, or its own room. Modules of layer 0 form one room.
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(["_version", "errors", "numerics", "seeding", "spec", "special"], 0),
+    **dict.fromkeys(["_version", "betting", "errors", "numerics", "seeding", "spec", "special"], 0),
     "geometry": 1,
     **dict.fromkeys(["targets", "nets", "integrate", "metrics", "transport"], 2),
     **dict.fromkeys(["flows", "diffusion", "samplers", "optim", "policy", "storage"], 3),

@@ -6,6 +6,7 @@ from mirrorgen.optim.fixed_point import averaged_fixed_point, harmonic_weight
 from mirrorgen.optim.line_search import LineSearchMirrorDescent
 from mirrorgen.optim.mirror_descent import DualAveraging, MirrorDescent, MirrorProx
 from mirrorgen.optim.optimistic_amsgrad import OptimisticAMSGrad
+from mirrorgen.optim.parameter_free import ParameterFreeDescent
 from mirrorgen.optim.permutahedron import (
     cvar_spectrum,
     esrm_spectrum,
@@ -24,6 +25,7 @@ __all__ = [
     "MirrorDescent",
     "MirrorProx",
     "OptimisticAMSGrad",
+    "ParameterFreeDescent",
     "Prospect",
     "SampleWeights",
     "accelerated_mirror_descent",

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mirrorgen.betting import Bets, bet
 from mirrorgen.errors import DomainError
 
 __all__ = ["Coin", "GradientStep", "Optimizer", "RMSprop"]
@@ -90,8 +91,8 @@ class RMSprop(_Scheduled):
 class Coin(Optimizer):
     """Betting on coordinates, which has no step size.
 
-    Per coordinate, with the start ``y_0``: ``L = max |g|``, ``G = sum g``, ``S = sum |g|``, reward
-    ``R <- max(R + (y - y_0) g, 0)`` and ``y = y_0 + G (L + R) / (L (S + L))``.
+    Per coordinate, ``y = y_0 + G (L + R) / (L (S + L))`` with the start ``y_0`` and the quantities of ``betting.bet``,
+    whose losses are forgiven.
 
     Source: Orabona, Tommasi, "Training deep networks without learning rates through coin betting", 2017; for
     particles: Sharrock, Mackey, Nemeth, "Learning rate free Bayesian inference in constrained domains", 2023.
@@ -104,14 +105,6 @@ class Coin(Optimizer):
         return torch.stack([y, zero, zero, zero, zero], 1)
 
     def step(self, y: Tensor, g: Tensor, memory: Tensor, iteration: Tensor) -> tuple[Tensor, Tensor]:
-        start, largest, total, size, reward = memory.unbind(1)
-        largest = torch.maximum(largest, g.abs())
-        total, size = total + g, size + g.abs()
-        reward = (reward + (y - start) * g).clamp_min(0)
-        # Where every gradient so far was zero there is nothing to bet on.
-        bet = (
-            total
-            / torch.where(largest > 0, size + largest, 1.0)
-            * (1 + reward / torch.where(largest > 0, largest, 1.0))
-        )
-        return start + bet, torch.stack([start, largest, total, size, reward], 1)
+        start, *bets = memory.unbind(1)
+        offset, after = bet(y - start, g, Bets(*bets), forgive=True)
+        return start + offset, torch.stack([start, *after], 1)
