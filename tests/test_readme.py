@@ -22,6 +22,8 @@ DOMAINS = [
     domains.Simplex(3),
     domains.Ball(2),
     domains.Halfspace([1.0, 0.0], 1.0),
+    domains.Slabs([[0.6, 0.8]]),
+    domains.Watermark(4, 2),
     domains.Polytope([[1.0], [-1.0]], [1.0, 1.0]),
     domains.Birkhoff(2),
     domains.PSD(2),

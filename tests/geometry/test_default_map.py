@@ -16,6 +16,8 @@ EXPECTED = {
     "euclidean": M.Quadratic,
     "ball": M.RegularizedBarrier,
     "halfspace": M.RegularizedBarrier,
+    "watermark": M.RegularizedBarrier,
+    "rotated_box": M.SlackEntropy,
     "polytope": M.SlackEntropy,
     "polyhedron": M.RegularizedBarrier,
     "psd": M.VonNeumann,

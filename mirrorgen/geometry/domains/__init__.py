@@ -11,7 +11,9 @@ from mirrorgen.geometry.domains.polytope import Polytope
 from mirrorgen.geometry.domains.product import Product
 from mirrorgen.geometry.domains.psd import PSD
 from mirrorgen.geometry.domains.simplex import Simplex
+from mirrorgen.geometry.domains.slabs import Slabs
 from mirrorgen.geometry.domains.transport_polytope import Birkhoff, TransportPolytope
+from mirrorgen.geometry.domains.watermark import Watermark
 
 __all__ = [
     "Ball",
@@ -26,5 +28,7 @@ __all__ = [
     "Product",
     "PSD",
     "Simplex",
+    "Slabs",
     "TransportPolytope",
+    "Watermark",
 ]

@@ -13,6 +13,7 @@ from mirrorgen.geometry.domains.polytope import Polytope
 from mirrorgen.geometry.domains.product import Product
 from mirrorgen.geometry.domains.psd import PSD
 from mirrorgen.geometry.domains.simplex import Simplex
+from mirrorgen.geometry.domains.slabs import Slabs
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.box_entropy import BoxEntropy
 from mirrorgen.geometry.mirror_maps.product_map import ProductMap
@@ -39,6 +40,7 @@ _NATURAL: dict[type[Domain], Callable[..., MirrorMap]] = {
     Ball: _entropic,
     Halfspace: _entropic,
     Polytope: lambda domain: SlackEntropy(domain) if domain.bounded else _entropic(domain),
+    Slabs: lambda domain: SlackEntropy(domain) if domain.bounded else _entropic(domain),
     PSD: VonNeumann,
     Product: lambda domain: ProductMap(*(default(d) for d in domain.blocks)),
 }
@@ -51,9 +53,9 @@ def default(domain: Domain) -> MirrorMap:
     entropic maps, Student-t with ``1 / nu`` degrees of freedom where ``grad phi`` grows like ``slack^-nu``. Flows,
     Hamiltonian Monte Carlo and Stein methods need dual moments, so the choice is entropic throughout:
     ``BoxEntropy``, ``SimplexEntropy`` (ilr), ``SoftplusDual`` on the orthant, ``VonNeumann`` on matrices,
-    ``SlackEntropy`` on bounded polytopes, ``RegularizedBarrier(kappa=0)`` on balls, half-spaces and unbounded
-    polyhedra (where ``HellingerBall`` has infinite variance and ``BallLogBarrier`` not even a mean), ``Quadratic``
-    on Euclidean space and the ``ProductMap`` of defaults on products.
+    ``SlackEntropy`` on bounded polytopes, ``RegularizedBarrier(kappa=0)`` on balls, half-spaces, slabs and
+    unbounded polyhedra (where ``HellingerBall`` has infinite variance and ``BallLogBarrier`` not even a mean),
+    ``Quadratic`` on Euclidean space and the ``ProductMap`` of defaults on products.
 
     Raises:
         DomainError: If the class of ``domain`` has no default; the message lists those that have one.

@@ -8,6 +8,7 @@ from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.domains.base import Domain
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.domains.simplex import Simplex
+from mirrorgen.geometry.domains.slabs import Slabs
 from mirrorgen.geometry.hessian import HessianOperator
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
 from mirrorgen.geometry.mirror_maps.local import LocalGeometry, usable_dual
@@ -16,6 +17,7 @@ from mirrorgen.geometry.mirror_maps.slack_local import SlackLocalGeometry
 from mirrorgen.geometry.mirror_maps.slack_power import SlackPower
 from mirrorgen.geometry.mirror_maps.slack_scalar import BallStructure, BoxStructure, FacetStructure
 from mirrorgen.geometry.mirror_maps.slack_simplex import SimplexStructure
+from mirrorgen.geometry.mirror_maps.slack_slabs import SlabsStructure
 from mirrorgen.geometry.mirror_maps.slack_structures import BarrierStructure, HalfspaceStructure
 from mirrorgen.numerics import upcast
 
@@ -25,8 +27,8 @@ __all__ = ["SlackMap"]
 class SlackMap(MirrorMap):
     """``phi(x) = sum_i f(s_i) + quadratic |z|^2 / 2`` with slacks ``s = b - A z`` of unit rows, ``z`` in the chart.
 
-    Everything is computed in float64 and returned in the dtype of the argument. Boxes, balls and single
-    half-spaces are inverted by a scalar root; other sets by primal-dual Newton (see ``slack_newton``), whose
+    Everything is computed in float64 and returned in the dtype of the argument. Boxes, orthonormal slabs, balls and
+    single half-spaces are inverted by scalar roots; other sets by primal-dual Newton (see ``slack_newton``), whose
     derivatives are exact in the dual point and in the ``A`` and ``b`` of the user. The log-slack comes with the
     solution, so ``hessian_dual`` and ``log_det_jacobian_dual`` stay accurate where ``x`` cannot hold the slack.
 
@@ -117,6 +119,8 @@ def _structure_of(domain: Domain, quadratic: float) -> type[BarrierStructure]:
         return BoxStructure
     if isinstance(domain, Ball):
         return BallStructure
+    if isinstance(domain, Slabs):
+        return SlabsStructure
     count = len(domain.halfspaces()[1])
     if count == 0:
         raise DomainError(f"{domain!r} has no inequality, so no slack; use Quadratic")
