@@ -23,7 +23,7 @@ from mirrorgen import mirror_maps as M
 from mirrorgen import samplers as S
 from mirrorgen import targets as T
 from mirrorgen.geometry.bregman import L1Norm
-from mirrorgen.metrics.half_volume import gauge
+from mirrorgen.metrics import gauge
 
 DIM, CHAINS = 5, 500
 TARGETS: dict[str, T.Target] = {

@@ -3,6 +3,7 @@
 from mirrorgen.diffusion.barrier_diffusion import BarrierDiffusion, MirrorStep
 from mirrorgen.diffusion.bijections import Bijection, Identity, ProductBijection
 from mirrorgen.diffusion.clamped_diffusion import ClampedDiffusion
+from mirrorgen.diffusion.free_diffusion import FreeDiffusion
 from mirrorgen.diffusion.heat_kernel import (
     BallHeatKernel,
     BoxHeatKernel,
@@ -19,11 +20,12 @@ from mirrorgen.diffusion.heat_kernel import (
     random_step,
     unfolded_draw,
 )
+from mirrorgen.diffusion.mirror_diffusion import MirrorDiffusion
 from mirrorgen.diffusion.objectives import Denoising, Implicit, Objective, motion
 from mirrorgen.diffusion.pushforward import PushforwardDiffusion
 from mirrorgen.diffusion.reflected_diffusion import ReflectedDiffusion
 from mirrorgen.diffusion.reverse import METHODS, reverse
-from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule, extent, sigma_grid, stratified
+from mirrorgen.diffusion.schedules import GeometricSchedule, Schedule, sigma_grid, stratified
 from mirrorgen.diffusion.score_model import ScoreModel
 from mirrorgen.diffusion.simplex_bijections import Gaps, StickBreaking
 from mirrorgen.diffusion.steps import (
@@ -36,6 +38,7 @@ from mirrorgen.diffusion.steps import (
     move,
 )
 from mirrorgen.diffusion.thresholding import Thresholding
+from mirrorgen.geometry.extent import extent
 
 __all__ = [
     "Ancestral",
@@ -48,6 +51,7 @@ __all__ = [
     "EquilateralHeatKernel",
     "EuclideanHeatKernel",
     "EulerMaruyama",
+    "FreeDiffusion",
     "Gaps",
     "GeometricSchedule",
     "HalfspaceHeatKernel",
@@ -56,6 +60,7 @@ __all__ = [
     "Identity",
     "Implicit",
     "METHODS",
+    "MirrorDiffusion",
     "MirrorStep",
     "Objective",
     "OdeEuler",

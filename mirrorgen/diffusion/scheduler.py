@@ -26,10 +26,11 @@ from torch import Tensor
 
 from mirrorgen.diffusion.heat_kernel.box import BoxHeatKernel
 from mirrorgen.diffusion.reverse import resolve_step
-from mirrorgen.diffusion.schedules import GeometricSchedule, Grid, extent, sigma_grid
+from mirrorgen.diffusion.schedules import GeometricSchedule, Grid, sigma_grid
 from mirrorgen.diffusion.steps import ReverseStep, move
 from mirrorgen.errors import DomainError, MissingExtraError, ShapeError
 from mirrorgen.geometry.domains import Box
+from mirrorgen.geometry.extent import extent
 from mirrorgen.geometry.validation import validation
 
 if TYPE_CHECKING:

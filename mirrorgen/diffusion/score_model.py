@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from mirrorgen.diffusion.objectives import ScaledScore
 from mirrorgen.diffusion.reverse import flow_log_det, resolve_step, reverse
-from mirrorgen.diffusion.schedules import Grid, Schedule, extent, sigma_grid, stratified
+from mirrorgen.diffusion.schedules import Grid, Schedule, sigma_grid, stratified
 from mirrorgen.diffusion.steps import ReverseStep
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.domains import Domain
+from mirrorgen.geometry.extent import extent
 from mirrorgen.geometry.validation import require_batch, require_kind, validation
 from mirrorgen.integrate import Adaptive, divergence_named
 from mirrorgen.nets import Net, expand_condition, guided, state_options
@@ -241,12 +242,24 @@ class ScoreModel(nn.Module, ABC):
             raise DomainError(f"this model has no log_prob: {reason}")
         labels = expand_condition(self.net, condition, len(x), guidance_scale)
         field = partial(self.score, condition=labels, guidance_scale=guidance_scale)
+        inside, z, log_det_space = self._parts(x)
+        sigmas = sigma_grid(self.schedule.sigma_max, self.schedule.sigma_min, steps, grid).flip(0)
+        rate = divergence_named(divergence, z, generator)
+        end, log_det = flow_log_det(self.space, field, z, sigmas, rate, method)
+        return torch.where(inside, self._last_log_prob(end) + log_det + log_det_space, -torch.inf)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A mask of points inside, points of the space, and ``log |det d _to_space / dx|``, for ``log_prob``.
+
+        The interior point stands in for those outside.
+        """
         inside = self.domain.contains(x)
         x = torch.where(inside.unsqueeze(-1), x, self.domain.interior_point().to(x))
-        sigmas = sigma_grid(self.schedule.sigma_max, self.schedule.sigma_min, steps, grid).flip(0)
-        rate = divergence_named(divergence, x, generator)
-        log_det = flow_log_det(self.domain, field, x, sigmas, rate, method)[1]
-        return torch.where(inside, log_det - self.domain.log_volume(), -torch.inf)
+        return inside, x, torch.zeros_like(x[..., 0])
+
+    def _last_log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of the law at the last level at points of the space, ``(n,)``."""
+        return torch.full_like(z[..., 0], -self.domain.log_volume())
 
     def _why_no_density(self) -> str | None:
         """What keeps the probability flow from having a density on the domain; None if it has one."""

@@ -1,21 +1,28 @@
-"""Flow matching in the dual of a mirror map."""
+"""Flow matching in the dual of a mirror map, and flows without one for comparison."""
 
+from mirrorgen.flows.baselines import GaugeFlow, ReflectedFlow, RepairedFlow, SphereFlow
 from mirrorgen.flows.couplings import Coupling, Independent, OptimalTransport
-from mirrorgen.flows.dual_transform import DualTransform, RobustStandardize
+from mirrorgen.flows.flow_model import FlowModel
 from mirrorgen.flows.mirror_flow import MirrorFlow
 from mirrorgen.flows.paths import PathSample, linear_path
 from mirrorgen.flows.priors import Gaussian, Prior, StudentT
+from mirrorgen.geometry.dual_transform import DualTransform, RobustStandardize
 
 __all__ = [
     "Coupling",
     "DualTransform",
+    "FlowModel",
+    "GaugeFlow",
     "Gaussian",
     "Independent",
     "MirrorFlow",
     "OptimalTransport",
     "PathSample",
     "Prior",
+    "ReflectedFlow",
+    "RepairedFlow",
     "RobustStandardize",
+    "SphereFlow",
     "StudentT",
     "linear_path",
 ]

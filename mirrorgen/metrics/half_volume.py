@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.geometry.domains import Ball, Domain, Product
-from mirrorgen.numerics import upcast
+from mirrorgen.geometry.domains import Domain
+from mirrorgen.geometry.gauge import gauge
 
 __all__ = ["HalfVolume", "gauge", "half_volume", "half_volume_of_gauge"]
 
@@ -28,33 +28,6 @@ class HalfVolume(NamedTuple):
     def z(self) -> float:
         """``(share - 1/2) / standard_error``."""
         return (self.share - 0.5) / self.standard_error
-
-
-def gauge(domain: Domain, x: Tensor) -> Tensor:
-    """Minkowski's gauge of points about ``c = domain.interior_point()``, in ``[0, 1)`` inside.
-
-    ``inf {t : c + (x - c) / t in domain}``: ``max_i a_i . (x - c) / (b_i - a_i . c)`` for half-spaces,
-    ``|x - c| / radius`` for balls, the largest of the factors' for products.
-
-    Args:
-        domain: A set described by half-spaces, a ball, or a product of such sets.
-        x: Points ``(..., dim)``.
-
-    Returns:
-        Values ``(...)`` in float64.
-
-    Raises:
-        DomainError: If the domain is described in another way; compute the gauge and use ``half_volume_of_gauge``.
-    """
-    if isinstance(domain, Product):
-        parts = zip(domain.blocks, domain.split(x), strict=True)
-        return torch.stack([gauge(block, part) for block, part in parts]).amax(0)
-    if isinstance(domain, Ball):
-        return torch.linalg.vector_norm(domain.relative(upcast(x)), dim=-1)
-    rows, level = (upcast(t.detach()) for t in domain.halfspaces())
-    center = domain.to_chart(upcast(domain.interior_point()))
-    rows = rows / (level - rows @ center).unsqueeze(-1)
-    return ((domain.to_chart(upcast(x)) - center) @ rows.mT).amax(-1)
 
 
 def half_volume_of_gauge(values: Tensor, dim: int, effective_size: float | None = None) -> HalfVolume:

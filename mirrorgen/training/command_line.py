@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from mirrorgen.diffusion import Objective, PushforwardDiffusion, ScoreModel
 from mirrorgen.diffusion import Schedule as NoiseSchedule
-from mirrorgen.flows import Coupling, DualTransform, MirrorFlow, Prior
+from mirrorgen.flows import Coupling, DualTransform, FlowModel, Prior
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.nets import Net
@@ -28,7 +28,7 @@ from mirrorgen.training.ema import EMA
 __all__ = ["CommandLine", "Parser", "suggest"]
 
 NAMED = (
-    Domain, MirrorMap, Net, Prior, Coupling, DualTransform, MirrorFlow, NoiseSchedule, Objective, ScoreModel,
+    Domain, MirrorMap, Net, Prior, Coupling, DualTransform, FlowModel, NoiseSchedule, Objective, ScoreModel,
     PushforwardDiffusion, LightningModule, LightningDataModule,
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mirrorgen.diffusion import PushforwardDiffusion, ScoreModel
-from mirrorgen.flows import MirrorFlow
+from mirrorgen.flows import FlowModel
 from mirrorgen.policy.preference import PreferenceTuning
 from mirrorgen.seeding import counter_generator
 from mirrorgen.spec import from_spec, to_spec
@@ -25,7 +25,8 @@ class ModelTask(LightningModule):
     """Trains a model that has a ``loss``, by AdamW, on batches ``x``, ``(x,)`` or ``(x, condition)``.
 
     The noise of step ``k`` depends on the seed, the process and ``k`` alone, so a resumed run repeats what an
-    uninterrupted one would have drawn. Hyper-parameters are plain data, however the task was built.
+    uninterrupted one would have drawn. Hyper-parameters are plain data, however the task was built. A transform of the
+    model's dual is fitted on the training data when training starts, unless it has been before.
 
     Args:
         model: The model, or its specification.
@@ -69,6 +70,9 @@ class ModelTask(LightningModule):
     def on_fit_start(self) -> None:
         if self.noise_seed is None:
             self.noise_seed = torch.initial_seed()
+        transform = getattr(self.model, "dual_transform", None)
+        if transform is not None and not bool(transform.fitted):
+            self.model.fit_dual_transform(self._training_points().to(self.device))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self._loss(batch, TRAIN, self.global_rank, self.global_step, batch_idx)
@@ -128,9 +132,7 @@ class ModelTask(LightningModule):
 
 
 class FlowTask(ModelTask):
-    """Trains a ``MirrorFlow``; see ``ModelTask`` for the settings of the optimisation.
-
-    The dual transform is fitted on the training data when training starts, unless it has been fitted before.
+    """Trains a ``MirrorFlow`` or another flow; see ``ModelTask`` for the settings of the optimisation.
 
     Args:
         flow: The flow, or its specification.
@@ -138,16 +140,10 @@ class FlowTask(ModelTask):
     """
 
     slot = "flow"
-    flow: MirrorFlow
+    flow: FlowModel
 
-    def __init__(self, flow: MirrorFlow, **optimization: Any) -> None:
+    def __init__(self, flow: FlowModel, **optimization: Any) -> None:
         super().__init__(flow, **optimization)
-
-    def on_fit_start(self) -> None:
-        super().on_fit_start()
-        transform = self.flow.dual_transform
-        if transform is not None and not bool(transform.fitted):
-            self.flow.fit_dual_transform(self._training_points().to(self.device))
 
 
 class DiffusionTask(ModelTask):
