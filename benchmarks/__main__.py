@@ -13,6 +13,7 @@ from benchmarks import (
     games,
     heat_kernel,
     mirror_maps,
+    optim,
     samplers,
     stein,
     transforms,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "agents": agents,
     "games": games,
     "transport": transport,
+    "optim": optim,
 }
 
 

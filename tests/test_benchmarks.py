@@ -6,7 +6,7 @@ import pytest
 
 zuko = pytest.importorskip("zuko")
 
-from benchmarks import agents, flow, mirror_maps, samplers, transforms, transport  # noqa: E402
+from benchmarks import agents, flow, mirror_maps, optim, samplers, transforms, transport  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.samplers.bars import verdicts  # noqa: E402
 from benchmarks.samplers.scoring import SamplerRow  # noqa: E402
@@ -102,6 +102,13 @@ def test_transport_is_correct_where_it_is_timed():
     assert all(row.feasible == 1.0 for row in rows if row.feasible is not None)
     gaps = {row.contender: row.error for row in rows if row.operation == "precise plans"}
     assert gaps["ours, newton, epsilon 1/4096"] < gaps["ours, epsilon 0.002"] < gaps["ours, epsilon 0.01"] < 0.1
+
+
+def test_steps_together_are_those_of_the_loop():
+    rows = optim.run(quick=True)
+    check(rows, {"float32": 1e-6})
+    assert all(row.feasible == 1.0 for row in rows if row.feasible is not None)
+    assert {row.contender for row in rows} >= {"loop", "foreach", "torch.optim.SGD, foreach"}
 
 
 def test_interleaving_calls_every_competitor_equally_often():

@@ -14,7 +14,7 @@ __all__ = ["DualOptimizer"]
 
 Closure = Callable[[], Any]
 # What a checkpoint leaves out, because it is code and not numbers: the optimiser that loads it has its own.
-_OBJECTS = ("mirror_map", "prox")
+_OBJECTS = ("mirror_map", "prox", "foreach")
 
 
 class DualOptimizer(Optimizer):
@@ -66,9 +66,18 @@ class DualOptimizer(Optimizer):
 
     def _gradient(self, group: dict[str, Any], p: Tensor) -> Tensor:
         """The gradient in the coordinates that pair with dual points, to be descended along."""
+        return self._pulled(group, self._dense(p))
+
+    @staticmethod
+    def _dense(p: Tensor) -> Tensor:
+        """The gradient, checked."""
         if p.grad is None or p.grad.is_sparse:
             raise DomainError("gradients must be dense: a dual point is moved as a whole")
-        gradient = group["mirror_map"].pull_back(p.grad)
+        return p.grad
+
+    @staticmethod
+    def _pulled(group: dict[str, Any], gradient: Tensor) -> Tensor:
+        gradient = group["mirror_map"].pull_back(gradient)
         return -gradient if group.get("maximize") else gradient
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from mirrorgen.errors import DomainError
 from mirrorgen.geometry.bregman import ProximalFunction, prox_dual
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.optim.dual_state import Closure, DualOptimizer
+from mirrorgen.optim.rows import Rows, is_coordinatewise
 
 __all__ = ["DualAveraging", "MirrorDescent", "MirrorProx"]
 
@@ -33,7 +34,6 @@ class _Averaging(DualOptimizer):
         known = {"lr": lr, "mirror_map": mirror_map, "average": average, "maximize": maximize}
         super().__init__(params, known | settings)
 
-    @torch.no_grad()
     def _average(self, group: dict[str, Any], p: Tensor, point: Tensor) -> None:
         """Take ``point`` into the mean, with weight one or with that of the step size."""
         if group["average"] == "none":
@@ -66,6 +66,10 @@ class MirrorDescent(_Averaging):
             ``argmin <g, x> + h(x) + D(x, x_k) / lr``. ``Indicator(set)`` projects.
         average: ``"uniform"`` or ``"weighted"`` by the step size, for ``averages()``.
         maximize: Ascend.
+        foreach: Whether all parameters of a group take their step as rows of one tensor, for maps that act on each
+            coordinate alone. Numbers are those of a loop over parameters but for the last bits of elementary
+            functions; many small parameters are faster, and dual points are changed in place. None: where a group has
+            several parameters and no ``prox``.
 
     Raises:
         DomainError: If a setting is out of range or a parameter outside its domain.
@@ -87,29 +91,65 @@ class MirrorDescent(_Averaging):
         prox: ProximalFunction | None = None,
         average: Average = "none",
         maximize: bool = False,
+        foreach: bool | None = None,
     ) -> None:
         if not 0 <= momentum < 1:
             raise DomainError(f"momentum must lie in [0, 1), got {momentum}")
-        own = {"momentum": momentum, "optimistic": optimistic, "prox": prox}
+        own = {"momentum": momentum, "optimistic": optimistic, "prox": prox, "foreach": foreach}
         super().__init__(params, lr, mirror_map, average=average, maximize=maximize, **own)
+        self._rows: dict[tuple[Any, ...], Rows] = {}
+        for group in self.param_groups:
+            able = is_coordinatewise(group["mirror_map"]) and group["prox"] is None
+            if group["foreach"] and not able:
+                raise DomainError("foreach needs a map that acts on each coordinate alone, and no prox; leave it None")
+            group["foreach"] = able and (len(group["params"]) > 1 if group["foreach"] is None else group["foreach"])
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
         """One step; the closure, if any, computes loss and gradients first."""
         loss = self._evaluate(closure)
+        together: dict[tuple[Any, ...], tuple[dict[str, Any], list[Tensor]]] = {}
         for group, p, state in self._active():
-            self._average(group, p, p)
-            direction = gradient = self._gradient(group, p)
-            if group["optimistic"]:
-                direction = 2 * gradient - state.get("previous", gradient)
-                state["previous"] = gradient.clone()
-            if group["momentum"]:
-                state["momentum"] = direction = direction + group["momentum"] * state.get("momentum", 0.0)
-            y = state["dual"] - group["lr"] * direction
-            if group["prox"] is not None:
-                y = prox_dual(group["mirror_map"], group["prox"], y, float(group["lr"]))
-            self._move(group, p, y)
+            if group["average"] != "none":
+                self._average(group, p, p)
+            if group["foreach"]:
+                key = id(group), p.dtype, p.device, "previous" in state, "momentum" in state
+                together.setdefault(key, (group, []))[1].append(p)
+            else:
+                self._move(group, p, self._stepped(group, state, self._gradient(group, p)))
+        for key, (group, params) in together.items():
+            self._step_together(key, group, params)
         return loss
+
+    @staticmethod
+    def _stepped(group: dict[str, Any], state: dict[str, Any], gradient: Tensor) -> Tensor:
+        """The next dual points; what is remembered besides goes into ``state``."""
+        direction = gradient
+        if group["optimistic"]:
+            direction = 2 * gradient - state.get("previous", gradient)
+            state["previous"] = gradient.clone()
+        if group["momentum"]:
+            state["momentum"] = direction = direction + group["momentum"] * state.get("momentum", 0.0)
+        y = state["dual"] - group["lr"] * direction
+        if group["prox"] is not None:
+            return prox_dual(group["mirror_map"], group["prox"], y, float(group["lr"]))
+        return y
+
+    def _step_together(self, key: tuple[Any, ...], group: dict[str, Any], params: list[Tensor]) -> None:
+        """A step of all ``params`` as rows of one tensor."""
+        mirror_map, rows = group["mirror_map"], self._rows.get(key[:3])
+        if rows is None or not rows.hold(params):
+            states = [self.state[p] for p in params]
+            names = [n for n in ("dual", "previous", "momentum") if n in states[0]]
+            rows = self._rows[key[:3]] = Rows(params, states, names, mirror_map.domain.dim)
+        memory = dict(rows.flat)
+        gradient = self._pulled(group, rows.joined([self._dense(p) for p in params]))
+        memory["dual"] = self._stepped(group, memory, gradient)
+        rows.write(memory, mirror_map.to_primal(memory["dual"]))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rows = {}
 
 
 class DualAveraging(_Averaging):
