@@ -6,6 +6,8 @@ from mirrorgen.flows.flow_model import FlowModel
 from mirrorgen.flows.mirror_flow import MirrorFlow
 from mirrorgen.flows.paths import PathSample, linear_path
 from mirrorgen.flows.priors import Gaussian, Prior, StudentT
+from mirrorgen.flows.soft_log import SoftLog
+from mirrorgen.flows.tails import TailReport, tail_report
 from mirrorgen.geometry.dual_transform import DualTransform, RobustStandardize
 
 __all__ = [
@@ -22,7 +24,10 @@ __all__ = [
     "ReflectedFlow",
     "RepairedFlow",
     "RobustStandardize",
+    "SoftLog",
     "SphereFlow",
     "StudentT",
+    "TailReport",
     "linear_path",
+    "tail_report",
 ]

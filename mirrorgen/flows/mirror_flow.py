@@ -20,6 +20,7 @@ from torch import Tensor
 from mirrorgen.flows.couplings import Coupling
 from mirrorgen.flows.flow_model import FlowModel
 from mirrorgen.flows.priors import Prior, StudentT
+from mirrorgen.flows.tails import warn_if_pinned
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.dual_coordinates import DualCoordinates
 from mirrorgen.geometry.dual_transform import DualTransform
@@ -67,6 +68,14 @@ class MirrorFlow(DualCoordinates, FlowModel):
     def domain(self) -> Domain:  # type: ignore[override]
         """The set that holds data and samples."""
         return self.mirror_map.domain
+
+    def fit_dual_transform(self, x: Tensor) -> None:
+        """Fit the dual transform to training points ``(n, dim)``, once, before training.
+
+        Warns if the map is such that much of the noise lands within rounding of the boundary in the dtype of ``x``.
+        """
+        super().fit_dual_transform(x)
+        warn_if_pinned(self, x)
 
     def log_prob(
         self,

@@ -9,10 +9,11 @@ from mirrorgen.metrics.knn import knn_kl
 from mirrorgen.metrics.ksd import ksd, ksd_squared
 from mirrorgen.metrics.mmd import mmd, mmd_multi, mmd_squared
 from mirrorgen.metrics.rhat import rhat
-from mirrorgen.metrics.tails import hill_estimator
+from mirrorgen.metrics.tails import boundary_exponent, hill_estimator
 from mirrorgen.metrics.wasserstein import sliced_wasserstein
 
 __all__ = [
+    "boundary_exponent",
     "FeasibilityReport",
     "HalfVolume",
     "effective_sample_size",

@@ -1,12 +1,13 @@
-"""Tail index of a sample of norms."""
+"""Tail index of a sample of norms, and its counterpart at a boundary."""
 
 import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.domains import Domain
 from mirrorgen.numerics import upcast
 
-__all__ = ["hill_estimator"]
+__all__ = ["boundary_exponent", "hill_estimator"]
 
 
 @torch.no_grad()
@@ -39,3 +40,20 @@ def hill_estimator(norms: Tensor, k: int) -> Tensor:
     if not float(top[-1]) > 0:
         raise DomainError(f"the {k + 1} largest norms must be positive; choose a smaller k")
     return 1 / (top[:-1] / top[-1]).log().mean()
+
+
+def boundary_exponent(domain: Domain, x: Tensor, k: int) -> Tensor:
+    """Estimate ``beta`` in ``P(slack < s) ~ s^beta`` from the ``k`` points with the smallest slacks.
+
+    1 for a density that is positive at a facet, ``1 + gamma`` for one that vanishes like ``s^gamma``. It is Hill's
+    estimator of the reciprocal slack, with its standard error ``beta / sqrt(k)`` and its errors.
+
+    Args:
+        domain: A set with inequalities.
+        x: Points strictly inside, ``(n, dim)``.
+        k: Number of points that count.
+    """
+    domain.check(x)
+    if domain.slack(x).shape[-1] == 0:
+        raise DomainError(f"{domain!r} has no boundary, and no law has mass near it")
+    return hill_estimator(1 / upcast(domain.slack(upcast(x)).amin(-1)), k)

@@ -60,5 +60,26 @@ def test_bad_input():
         OptimalTransport("sinkhorn", regularization=0.0)
     with pytest.raises(ShapeError):
         OptimalTransport()(x_0, x_1[:3])
-    with pytest.raises(DomainError, match="labels"):
+    with pytest.raises(DomainError, match="condition_weight"):
         OptimalTransport()(x_0, x_1, torch.randn(4, 2))
+
+
+def test_weight_of_real_conditions_runs_from_free_to_fixed_pairings():
+    x_0, x_1 = batch(40, seed=2)
+    condition = torch.linspace(0, 1, 40).unsqueeze(-1)
+    moved = []
+    for weight in (1e-6, 1.0, 30.0, 1e6):
+        paired = OptimalTransport(condition_weight=weight)(x_0, x_1, condition)
+        order = torch.cdist(paired, x_0).argmin(-1)
+        moved.append(float((condition[order] - condition).abs().mean()))
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] == 0
+    assert torch.equal(OptimalTransport(condition_weight=1e-9)(x_0, x_1, condition), OptimalTransport()(x_0, x_1))
+    assert torch.equal(
+        OptimalTransport(condition_weight=1.0)(x_0, x_1, condition.squeeze(-1)),
+        OptimalTransport(condition_weight=1.0)(x_0, x_1, condition),
+    )
+    with pytest.raises(DomainError, match="condition_weight"):
+        OptimalTransport()(x_0, x_1, condition)
+    with pytest.raises(DomainError, match="condition_weight"):
+        OptimalTransport(condition_weight=0.0)

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.metrics import feasibility, hill_estimator
+from mirrorgen.geometry.domains import Box, Euclidean
+from mirrorgen.metrics import boundary_exponent, feasibility, hill_estimator
 
 
 class Interval:
@@ -115,3 +117,14 @@ def test_hill_rejects_bad_input():
         hill_estimator(torch.tensor([1.0, math.inf, 2.0]), 1)
     with pytest.raises(DomainError, match="positive"):
         hill_estimator(torch.tensor([1.0, 0.0, 0.0]), 1)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.5])
+def test_boundary_exponent_of_beta_laws(beta):
+    # x ~ Beta(beta, 50) on the unit interval: all mass near 0, with P(x < s) ~ s^beta.
+    n, k = 100_000, 1000
+    uniform = torch.tensor(scipy.stats.beta(beta, 50).ppf((np.arange(n) + 0.5) / n)).unsqueeze(-1)
+    box = Box([0.0], [1.0])
+    assert float(boundary_exponent(box, uniform, k)) == pytest.approx(beta, rel=0.06)
+    with pytest.raises(DomainError, match="boundary"):
+        boundary_exponent(Euclidean(1), uniform, k)
