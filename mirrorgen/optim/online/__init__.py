@@ -4,7 +4,12 @@ from mirrorgen.optim.online.banker import BankerOMD, banker_scale, draw_actions,
 from mirrorgen.optim.online.base import OnlineLearner
 from mirrorgen.optim.online.descent import FollowRegularizedLeader, OnlineMirrorDescent
 from mirrorgen.optim.online.implicit import ImplicitFTRL
-from mirrorgen.optim.online.optimistic import OptimisticMirrorDescent, VariationStepSize
+from mirrorgen.optim.online.newton import OptimisticNewton
+from mirrorgen.optim.online.optimistic import (
+    OptimisticMirrorDescent,
+    StronglyConvexStepSize,
+    VariationStepSize,
+)
 from mirrorgen.optim.online.parameter_free import ParameterFree
 
 __all__ = [
@@ -14,7 +19,9 @@ __all__ = [
     "OnlineLearner",
     "OnlineMirrorDescent",
     "OptimisticMirrorDescent",
+    "OptimisticNewton",
     "ParameterFree",
+    "StronglyConvexStepSize",
     "VariationStepSize",
     "banker_scale",
     "draw_actions",

@@ -9,7 +9,7 @@ from torch import Tensor
 from mirrorgen.errors import DomainError
 from mirrorgen.optim.online.base import OnlineLearner, StepSize, squared_norm, step_size_at
 
-__all__ = ["OptimisticMirrorDescent", "VariationStepSize"]
+__all__ = ["OptimisticMirrorDescent", "StronglyConvexStepSize", "VariationStepSize"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,35 @@ class VariationStepSize:
         return (self.diameter / torch.sqrt(floor + variation)).unsqueeze(-1)
 
 
+@dataclass(frozen=True)
+class StronglyConvexStepSize:
+    """``step_t = 2 / (c t)``, for losses that are ``c``-strongly convex and the Euclidean map.
+
+    ``OptimisticMirrorDescent`` then keeps, in every run and for every ``u`` of the set,
+    ``sum l_t(x_t) - l_t(u) <= sum_t |g_t - g_(t-1)|^2 / (c t)`` with ``g_0 = 0``: the step sizes' own sums
+    ``(c / 4) |u - z_t|^2`` are what strong convexity and the terms ``|x_t - z_t|^2`` give back. Regret is logarithmic.
+
+    Args:
+        strong_convexity: ``c``.
+
+    Raises:
+        DomainError: If it is not positive.
+
+    Source: Chen, Zhang, Tu, Zhao, Zhang, "Optimistic Online Mirror Descent for Bridging Stochastic and Adversarial
+    Online Convex Optimization", 2024.
+    """
+
+    strong_convexity: float
+
+    def __post_init__(self) -> None:
+        if not self.strong_convexity > 0:
+            raise DomainError(f"strong_convexity must be positive, got {self.strong_convexity}")
+
+    def __call__(self, round: int) -> float:
+        """The step size of ``round = 1, 2, ...``."""
+        return 2 / (self.strong_convexity * round)
+
+
 class OptimisticState(NamedTuple):
     """State of ``OptimisticMirrorDescent``.
 
@@ -75,7 +104,7 @@ class OptimisticMirrorDescent(OnlineLearner):
     Args:
         mirror_map: The geometry.
         constraint: See ``OnlineLearner``.
-        step_size: As in ``OnlineMirrorDescent``, or a ``VariationStepSize``.
+        step_size: As in ``OnlineMirrorDescent``, among them a ``StronglyConvexStepSize``, or a ``VariationStepSize``.
 
     Raises:
         DomainError: As ``OnlineMirrorDescent``.
