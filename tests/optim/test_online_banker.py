@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from mirrorgen.errors import DomainError, ShapeError
-from mirrorgen.geometry.domains import Simplex
-from mirrorgen.geometry.mirror_maps import LogBarrier, SimplexEntropy, TsallisEntropy
+from mirrorgen.geometry.domains import Ball, Box, Simplex
+from mirrorgen.geometry.mirror_maps import BallLogBarrier, LogBarrier, SimplexEntropy, TsallisEntropy
 from mirrorgen.optim.online import (
     BankerOMD,
     FollowRegularizedLeader,
+    axis_action,
+    axis_gradient,
     banker_scale,
     draw_actions,
     importance_weighted,
+    scale_free,
 )
 
 F64 = torch.float64
@@ -165,3 +168,54 @@ def test_delayed_bandit_finds_the_best_arm():
         state = learner.update(state, late[max(due, 0)], came)
     assert lost < 0.4
     assert learner.predict(state)[:, 2].min() > 0.5
+
+
+def test_scales_that_follow_losses_do_not_mind_their_unit():
+    """Delayed bandits with a log barrier: the same points for losses a million times as large."""
+    rounds, delay, width = 80, 2, K * math.log(80)
+    draws = torch.rand(2, rounds, 8, generator=torch.Generator().manual_seed(3), dtype=F64)
+    found = []
+    for unit in (1.0, 1e6):
+        learner = BankerOMD(LogBarrier(Simplex(K)), lambda t, waiting: 1e-12 + 0.0 * waiting, capacity=delay + 1)
+        state, late, squares = learner.init(uniform(K, 8)), [], torch.full((8,), 1e-20, dtype=F64)
+        points = []
+        for t in range(rounds):
+            x = learner.predict(state)
+            points.append(x)
+            action = draw_actions(x, draws[0, t])
+            loss = unit * (0.3 + 0.7 * draws[1, t]) * (0.2 + action / K)
+            late.append((loss, importance_weighted(loss, action, x)))
+            due = max(t - delay, 0)
+            squares = squares + late[due][0].square() * (t >= delay)
+            came = torch.full((8, 1), t - delay if t >= delay else -1)
+            rule = scale_free(width, squares) if t >= delay else None
+            state = learner.update(state, late[due][1].unsqueeze(-2), came, rule)
+        found.append(torch.stack(points))
+    assert torch.allclose(*found, rtol=1e-3)
+    assert found[0][-1, :, 0].mean() > 0.4
+    with pytest.raises(DomainError, match="width"):
+        scale_free(0.0, squares)
+
+
+@pytest.mark.parametrize(
+    "mirror_map",
+    [BallLogBarrier(Ball(3, radius=2.0)), LogBarrier(Box(-1.0, 2.0, dim=3))],
+    ids=lambda m: type(m).__name__,
+)
+def test_axes_give_unbiased_gradients_of_one_length(mirror_map):
+    x, loss = mirror_map.to_primal(3 * normal(6, 3)), normal(6, 3, seed=1)
+    mean, place = torch.zeros_like(x), torch.zeros_like(x)
+    for axis in range(3):
+        for sign in (-1, 1):
+            drawn = torch.full((6,), axis), torch.full((6,), sign)
+            action = axis_action(mirror_map, x, *drawn)
+            assert mirror_map.domain.contains(action).all()
+            paid = (loss * action).sum(-1)
+            estimate = axis_gradient(mirror_map, x, *drawn, paid)
+            mean, place = mean + estimate / 6, place + action / 6
+            local = (estimate * mirror_map.hessian(x).solve(estimate)).sum(-1)
+            assert torch.allclose(local, (3 * paid).square(), rtol=1e-9)
+    assert torch.allclose(mean, loss, rtol=1e-9, atol=1e-9)
+    assert torch.allclose(place, x, rtol=1e-9)
+    with pytest.raises(ShapeError, match="axis"):
+        axis_action(mirror_map, x, torch.zeros(5, dtype=torch.long), torch.ones(6))

@@ -1,4 +1,4 @@
-"""Online mirror descent whose feedback arrives late, and helpers for bandits."""
+"""Online mirror descent whose feedback arrives late."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,8 @@ from torch import Tensor
 from mirrorgen.errors import DomainError, ShapeError
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.geometry.validation import check_shape, should_check
-from mirrorgen.numerics import inverse_cdf
 
-__all__ = ["BankerOMD", "BankerState", "banker_scale", "draw_actions", "importance_weighted"]
+__all__ = ["ActionScale", "BankerOMD", "BankerState", "banker_scale", "scale_free"]
 
 ActionScale = Callable[[int, Tensor], Tensor]
 
@@ -102,7 +101,9 @@ class BankerOMD:
         """The points ``x_t (*batch, dim)`` of this round."""
         return self.mirror_map.to_primal(state.y)
 
-    def update(self, state: BankerState, gradient: Tensor, rounds: Tensor | None = None) -> BankerState:
+    def update(
+        self, state: BankerState, gradient: Tensor, rounds: Tensor | None = None, scale: ActionScale | None = None
+    ) -> BankerState:
         """The state of the next round.
 
         Args:
@@ -111,6 +112,8 @@ class BankerOMD:
                 of this round at once, without ``rounds``.
             rounds: Numbers ``(*batch, m)`` of the rounds that gradients belong to, this one's (``state.round``)
                 included; -1 where nothing arrived.
+            scale: In the place of the learner's, for the next round: what depends on losses seen so far, such as
+                ``scale_free``.
 
         Raises:
             ShapeError: If shapes do not fit.
@@ -125,7 +128,7 @@ class BankerOMD:
                 f"{tuple(state.balance.shape)}, got {tuple(gradient.shape)} and {tuple(rounds.shape)}"
             )
         state = self._deposit(state, self.mirror_map.pull_back(gradient), rounds)
-        return self._open(state._replace(round=state.round + 1))
+        return self._open(state._replace(round=state.round + 1), scale)
 
     def _deposit(self, state: BankerState, g: Tensor, rounds: Tensor) -> BankerState:
         """Balances and dual points of rounds whose gradients came, ``sigma z = sigma y - g``."""
@@ -147,10 +150,11 @@ class BankerOMD:
             funds=state.funds + worth,
         )
 
-    def _open(self, state: BankerState) -> BankerState:
+    def _open(self, state: BankerState, rule: ActionScale | None = None) -> BankerState:
         """Finance the round and let it wait in its slot."""
         waiting = (state.waiting_scale > 0).sum(-1)
-        scale = torch.as_tensor(self.scale(state.round, waiting)).to(state.balance).expand_as(state.balance)
+        found = (rule or self.scale)(state.round, waiting)
+        scale = torch.as_tensor(found).to(state.balance).expand_as(state.balance)
         slot = torch.arange(self.capacity, device=scale.device) == state.round % self.capacity
         if should_check(scale):
             if not bool((scale > 0).all()):
@@ -193,29 +197,19 @@ def banker_scale(width: float, gradient_bound: float = 1.0) -> ActionScale:
     return lambda t, waiting: gradient_bound * math.sqrt((t + 1) / width) / torch.sqrt(1.0 + waiting)
 
 
-def draw_actions(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Actions ``(*batch)`` of laws ``(*batch, actions)``, by the inverse of their distribution functions.
+def scale_free(width: float, squares: Tensor) -> ActionScale:
+    """``sigma_t = sqrt(squares / (width (1 + waiting)))``: the size of losses is not known but seen.
+
+    Losses that are ``c`` times as large give the same points, but for what the first rounds start from.
 
     Args:
-        probabilities: Points of a simplex.
-        uniform: Numbers ``(*batch)`` in ``[0, 1)``.
+        width: Range of the potential; with ``LogBarrier`` on ``K`` actions ``K log T``.
+        squares: Sums ``(*batch)`` of the squares of losses that have arrived, or of the gradients' squared local norms;
+            positive.
+
+    Raises:
+        DomainError: If the width is not positive.
     """
-    return inverse_cdf(probabilities.cumsum(-1), uniform)
-
-
-def importance_weighted(loss: Tensor, action: Tensor, probabilities: Tensor) -> Tensor:
-    """``loss / probability`` at the action that was played and zero elsewhere: unbiased for the vector of losses.
-
-    Args:
-        loss: Losses of the actions played, ``(*batch)``.
-        action: Their indices, ``(*batch)``.
-        probabilities: With which they were drawn, ``(*batch, actions)``.
-
-    Returns:
-        Gradients ``(*batch, actions)`` for a learner on the simplex.
-
-    Source: Auer, Cesa-Bianchi, Freund, Schapire, "The Nonstochastic Multiarmed Bandit Problem", 2002.
-    """
-    index = action.unsqueeze(-1)
-    weighted = loss.unsqueeze(-1) / probabilities.gather(-1, index)
-    return torch.zeros_like(probabilities).scatter(-1, index, weighted)
+    if not width > 0:
+        raise DomainError(f"width must be positive, got {width}")
+    return lambda t, waiting: torch.sqrt(squares / (width * (1.0 + waiting)))
