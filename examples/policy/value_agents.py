@@ -1,11 +1,13 @@
 """Value-based agents on CartPole-v1: return, greedy evaluation, oscillation and cost at equal steps.
 
     python examples/policy/value_agents.py [--quick] [--seeds 5] [--steps 20000] [--only DQN,StaQ] [--resume]
+    python examples/policy/value_agents.py --steps 50000 --only DQN,M-DQN:0.3,MVI:1,StaQ:20
 
 value_agents.csv         means over seeds with 95% bootstrap intervals
 value_agents_seeds.csv   one row per run
 value_agents_curves.csv  greedy return of every evaluation of every run
 value_agents.png         curves, and oscillation beside the last evaluations
+value_agents_50000.csv   and so on: the same of another number of steps
 
 DQN (Stable-Baselines3's), Munchausen DQN (``q = 1``) and MVI(2) share networks, buffers, learning rate, exploration and
 updates: RL Zoo's settings of DQN for this environment with 64 hidden units instead of 256 and blocks of 32 updates
@@ -52,6 +54,7 @@ SHARED = {
     "policy_kwargs": {"net_arch": [64, 64]},
 }
 STACKED = {"train_freq": 125, "gradient_steps": 250, "policy_kwargs": {"net_arch": [64, 64]}}
+STEPS = 20_000
 Maker = Callable[[int], BaseAlgorithm]
 METRICS = ("training", "last", "solved", "late std", "drawdown", "seconds")
 
@@ -74,6 +77,12 @@ def agents() -> dict[str, Maker]:
     found |= {f"M-DQN, temperature {t:g}": munchausen(1.0, t) for t in (0.03, 0.3, 3.0)}
     found |= {f"MVI(2), temperature {t:g}": munchausen(2.0, t) for t in (0.1, 1.0, 10.0)}
     return found | {f"StaQ, memory {m}": stacked(m) for m in (1, 5, 20, 50)}
+
+
+def short(name: str) -> tuple[str, str]:
+    """What ``--only`` calls an agent: its family, or family and number."""
+    family = name.split(",")[0].removesuffix("(2)")
+    return family, f"{family}:{name.split(' ')[-1]}"
 
 
 class Evaluations(BaseCallback):
@@ -172,10 +181,11 @@ def draw(table: list[dict[str, object]], curves: list[dict[str, object]], path: 
 
 
 def main() -> None:
-    args = options(__doc__, seeds=5, steps=20_000, only="", resume=False)
+    args = options(__doc__, seeds=5, steps=STEPS, only="", resume=False)
     steps, seeds = (2000, 1) if args.quick else (args.steps, args.seeds)
-    chosen = {k: v for k, v in agents().items() if not args.only or k.split(",")[0] in args.only.split(",")}
-    names = [args.out / f"value_agents{part}.csv" for part in ("_seeds", "_curves", "")]
+    chosen = {k: v for k, v in agents().items() if not args.only or set(short(k)) & set(args.only.split(","))}
+    stem = "value_agents" if args.quick or steps == STEPS else f"value_agents_{steps}"
+    names = [args.out / f"{stem}{part}.csv" for part in ("_seeds", "_curves", "")]
     rows, curves = (kept_rows(path, args.resume) for path in names[:2])
     done = {(r["agent"], r["seed"]) for r in rows}
     curves = [r for r in curves if (r["agent"], r["seed"]) in done]
@@ -196,7 +206,7 @@ def main() -> None:
     table = summarise(rows)
     show([{k: v for k, v in entry.items() if not k.endswith(("low", "high"))} for entry in table])
     write_csv(names[2], [*notes, *(__doc__ or "").split("\n\n")[-1].splitlines()], table)
-    draw(table, curves, args.out / "value_agents.png")
+    draw(table, curves, args.out / f"{stem}.png")
 
 
 if __name__ == "__main__":
