@@ -57,10 +57,11 @@ def bregman_divergence(mirror_map: MirrorMap, p: Tensor, q: Tensor) -> Tensor:
 def bregman_projection(mirror_map: MirrorMap, x: Tensor, target: Domain | AffineSet | CappedSimplex | L1Ball) -> Tensor:
     """The left Bregman projection ``argmin {D(u, x) : u in target}``.
 
-    Known pairs: ``AffineSet`` with any map (Newton on the concave dual, batched already), ``Box`` with separable
-    maps (a clamp), any domain with ``Quadratic`` without a matrix (the Euclidean projection), ``CappedSimplex`` with
-    ``SimplexEntropy`` (a sort), ``L1Ball`` with ``Hypentropy`` (a soft threshold in the dual). Whoever keeps dual
-    points calls ``project_dual`` of ``bregman_projections``.
+    Known pairs: ``AffineSet`` with any map (a scalar root for one equation with ``BoxEntropy``, else Newton on the
+    concave dual; batched already), ``Box`` with separable maps (a clamp), any domain with ``Quadratic`` without a
+    matrix (the Euclidean projection), ``CappedSimplex`` with ``SimplexEntropy`` (a sort), ``L1Ball`` with
+    ``Hypentropy`` (a soft threshold in the dual). Whoever keeps dual points calls ``project_dual`` or
+    ``projected_dual`` of ``bregman_projections``.
 
     Args:
         mirror_map: The map of ``phi``.
@@ -71,7 +72,8 @@ def bregman_projection(mirror_map: MirrorMap, x: Tensor, target: Domain | Affine
         Points ``(..., dim)``, strictly inside the domain of the map.
 
     Raises:
-        DomainError: If the pair is unknown, a point is outside, or the equations contradict each other.
+        DomainError: If the pair is unknown, a point is outside, the equations contradict each other, or one equation
+            misses the interior of a box.
         ConvergenceError: If Newton's method fails, as it does when an affine set misses the interior.
     """
     return project_dual(mirror_map, mirror_map.to_dual(x), target)

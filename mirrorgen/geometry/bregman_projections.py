@@ -1,4 +1,4 @@
-"""Left Bregman projections ``argmin {D(u, x) : u in C}``: closed forms, sorts and one Newton method for the rest."""
+"""Left Bregman projections ``argmin {D(u, x) : u in C}``: closed forms, sorts, scalar roots, else Newton."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError, ShapeError
+from mirrorgen.geometry.box_hyperplane import hyperplane_shift
 from mirrorgen.geometry.domains.base import Domain, as_buffer
 from mirrorgen.geometry.domains.box import Box
 from mirrorgen.geometry.domains.euclidean import Euclidean
 from mirrorgen.geometry.hessian import DenseHessian, HessianOperator
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.geometry.mirror_maps.box_entropy import BoxEntropy
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
 from mirrorgen.geometry.mirror_maps.newton import newton_inverse
 from mirrorgen.geometry.mirror_maps.quadratic import Quadratic
@@ -19,7 +21,7 @@ from mirrorgen.geometry.separable import is_separable
 from mirrorgen.geometry.validation import validation
 from mirrorgen.numerics import monotone_root, upcast
 
-__all__ = ["AffineSet", "CappedSimplex", "L1Ball", "project_dual"]
+__all__ = ["AffineSet", "CappedSimplex", "L1Ball", "project_dual", "projected_dual"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class L1Ball:
 def project_dual(mirror_map: MirrorMap, y: Tensor, target: Domain | AffineSet | CappedSimplex | L1Ball) -> Tensor:
     """The left projection of ``to_primal(y)`` onto ``target``; see ``bregman_projection``."""
     if isinstance(target, AffineSet):
-        return _onto_affine(mirror_map, y, *target.rows(mirror_map.domain.dim))
+        dual = _affine_dual_point(mirror_map, y, target)
+        with validation(False):
+            x = mirror_map.to_primal(dual)
+        return mirror_map.domain.pull_inside(x.to(y.dtype))[0]
     if isinstance(target, Box) and is_separable(mirror_map):
         return _onto_box(mirror_map, y, target)
     if isinstance(target, Domain) and isinstance(mirror_map, Quadratic) and mirror_map.matrix is None:
@@ -77,6 +82,13 @@ def project_dual(mirror_map: MirrorMap, y: Tensor, target: Domain | AffineSet | 
         "CappedSimplex with SimplexEntropy, L1Ball with Hypentropy"
     )
     raise DomainError(f"no projection onto {type(target).__name__} for {type(mirror_map).__name__}; known: {known}")
+
+
+def projected_dual(mirror_map: MirrorMap, y: Tensor, target: Domain | AffineSet | CappedSimplex | L1Ball) -> Tensor:
+    """The dual point of ``project_dual``; of affine sets without a detour through a point that loses its digits."""
+    if isinstance(target, AffineSet):
+        return _affine_dual_point(mirror_map, y, target).to(y.dtype)
+    return mirror_map.to_dual(project_dual(mirror_map, y, target))
 
 
 def _onto_box(mirror_map: MirrorMap, y: Tensor, box: Box) -> Tensor:
@@ -152,20 +164,26 @@ class _AffineDual(MirrorMap):
         return DenseHessian(torch.stack(columns, -1))
 
 
-def _onto_affine(mirror_map: MirrorMap, y: Tensor, A: Tensor, b: Tensor) -> Tensor:
-    """``grad phi*(y + A^T l)``, the multipliers by damped Newton on the concave dual; exact derivatives in ``y``."""
-    target = upcast(y)
-    origin = mirror_map.from_coordinates(torch.zeros_like(target.reshape(-1, target.shape[-1])[0]))
-    basis = mirror_map.from_coordinates(torch.eye(target.shape[-1], dtype=target.dtype, device=y.device)) - origin
-    A, b = A.to(target), b.to(target)
+def _affine_dual_point(mirror_map: MirrorMap, y: Tensor, target: AffineSet) -> Tensor:
+    """``y + A^T l`` in float64, with exact derivatives in ``y``.
+
+    The multipliers are a scalar root for one equation in a box, else they come from damped Newton on the concave dual.
+    """
+    point = upcast(y)
+    A, b = (part.to(point) for part in target.rows(mirror_map.domain.dim))
+    if isinstance(mirror_map, BoxEntropy) and len(A) == 1 and bool(A.any()):
+        low, high = mirror_map._bounds(point)
+        shift = hyperplane_shift(point, A[0] * (high - low), b[0] - A[0] @ low, A[0])
+        return point + shift * A[0]
+    origin = mirror_map.from_coordinates(torch.zeros_like(point.reshape(-1, y.shape[-1])[0]))
+    basis = mirror_map.from_coordinates(torch.eye(y.shape[-1], dtype=A.dtype, device=y.device)) - origin
     rows, offsets = _independent_rows(A @ basis.mT, b - A @ origin, torch.linalg.matrix_norm(A))
     if len(rows) == 0:
-        return mirror_map.to_primal(y)
-    problem = _AffineDual(mirror_map, target, rows)
+        return point
+    problem = _AffineDual(mirror_map, point, rows)
     with validation(False):
-        multipliers = newton_inverse(problem, offsets.expand(*target.shape[:-1], -1))
-        x = mirror_map.to_primal(problem.dual_point(multipliers))
-    return mirror_map.domain.pull_inside(x.to(y.dtype))[0]
+        multipliers = newton_inverse(problem, offsets.expand(*y.shape[:-1], -1))
+    return problem.dual_point(multipliers)
 
 
 def _independent_rows(A: Tensor, b: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

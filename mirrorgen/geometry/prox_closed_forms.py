@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mirrorgen.errors import DomainError
-from mirrorgen.geometry.bregman_projections import project_dual
+from mirrorgen.geometry.bregman_projections import projected_dual
 from mirrorgen.geometry.domains.ball import Ball
 from mirrorgen.geometry.mirror_maps.ball_log_barrier import BallLogBarrier
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
@@ -54,7 +54,7 @@ def prox_dual(mirror_map: MirrorMap, function: ProximalFunction, y: Tensor, step
         DomainError: If there is no closed form.
     """
     if isinstance(function, Indicator) and side == "left":
-        return mirror_map.to_dual(project_dual(mirror_map, y, function.target))
+        return projected_dual(mirror_map, y, function.target)
     if isinstance(function, GroupNorm) and _is_radial(mirror_map, function.size, side):
         groups, c = function.groups(y), step * function.weight
         norm = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)

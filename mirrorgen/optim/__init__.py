@@ -14,6 +14,7 @@ from mirrorgen.optim.permutahedron import (
     permutahedron_projection,
 )
 from mirrorgen.optim.sample_weights import SampleWeights
+from mirrorgen.optim.simpl import SiMPL, SiMPLResult, SiMPLStep
 from mirrorgen.optim.spectral_risk import Prospect, spectral_weights
 from mirrorgen.optim.surrogate import BregmanSurrogate
 
@@ -28,6 +29,9 @@ __all__ = [
     "ParameterFreeDescent",
     "Prospect",
     "SampleWeights",
+    "SiMPL",
+    "SiMPLResult",
+    "SiMPLStep",
     "accelerated_mirror_descent",
     "averaged_fixed_point",
     "cvar_spectrum",

@@ -1,6 +1,6 @@
 """Mirror descent with steps that are searched: Barzilai and Borwein's guess, then backtracking."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from mirrorgen.errors import ConvergenceError, DomainError
 from mirrorgen.geometry.bregman import ProximalFunction, prox_dual
 from mirrorgen.geometry.mirror_maps import MirrorMap
+from mirrorgen.optim.backtracking import Criterion, allowance, backtrack, barzilai_borwein, check_criterion
 from mirrorgen.optim.dual_state import Closure, DualOptimizer
 
 __all__ = ["LineSearchMirrorDescent"]
@@ -47,12 +48,11 @@ class LineSearchMirrorDescent(DualOptimizer):
         mirror_map: MirrorMap | None = None,
         *,
         lr: float = 1.0,
-        criterion: Literal["armijo", "bregman"] = "armijo",
+        criterion: Criterion = "armijo",
         prox: ProximalFunction | None = None,
         max_halvings: int = 40,
     ) -> None:
-        if criterion not in ("armijo", "bregman"):
-            raise DomainError(f"criterion must be 'armijo' or 'bregman', got {criterion!r}")
+        check_criterion(criterion)
         super().__init__(params, {"lr": lr, "mirror_map": mirror_map, "prox": prox})
         self.criterion, self.max_halvings, self.evaluations = criterion, max_halvings, 0
         self._loss: float | None = None
@@ -74,23 +74,19 @@ class LineSearchMirrorDescent(DualOptimizer):
         if self._loss is None:
             self._loss = self._value(closure)
         loss, old = self._loss, self._snapshot()
-        size = self._guess(old)
-        for _ in range(self.max_halvings):
+
+        def attempt(size: float) -> tuple[float, float]:
             for group, p, y, g, _ in old:
                 self._move(group, p, self._stepped(group, y, g, size))
-            found = self._value(closure)
-            if found <= loss + self._allowed(old, size):
-                break
-            size *= 0.5
-        else:
+            return self._value(closure), self._allowed(old, size)
+
+        try:
+            size, found = backtrack(attempt, loss, self._guess(old), self.max_halvings)
+        except ConvergenceError:
             for group, p, y, _, _ in old:
                 self._move(group, p, y)
             self._loss = None
-            raise ConvergenceError(
-                "no step along the negative gradient decreases the loss; check the gradients, or stop: it may be at "
-                "its minimum up to rounding",
-                residual=size,
-            )
+            raise
         self._loss = found
         for group, p, _, g, x in old:
             self.state[p]["last"] = (x, self.state[p]["dual_before"], g)
@@ -117,8 +113,7 @@ class LineSearchMirrorDescent(DualOptimizer):
             x_last, y_last, g_last = self.state[p]["last"]
             moved += float(((y - y_last) * (x - x_last)).sum())
             curved += float(((g - g_last) * (x - x_last)).sum())
-        size = abs(moved) / abs(curved) if curved else 2 * float(old[0][0]["lr"])
-        return min(max(size, 1e-10), 1e10)
+        return barzilai_borwein(moved, curved, float(old[0][0]["lr"]))
 
     def _stepped(self, group: dict[str, Any], y: Tensor, g: Tensor, size: float) -> Tensor:
         y = y - size * g
@@ -127,14 +122,15 @@ class LineSearchMirrorDescent(DualOptimizer):
     def _allowed(self, old: list[Any], size: float) -> float:
         """What the criterion adds to the old loss."""
         slope = sum(float((g * (_coordinates(group, p) - x)).sum()) for group, p, _, g, x in old)
-        if self.criterion == "armijo":
-            return 1e-4 * slope
-        moved = 0.0
-        for group, p, _, _, x in old:
-            before = group["mirror_map"].from_coordinates(x)
-            moved += float(group["mirror_map"].divergence(p.detach(), before).sum())
-        return slope + moved / size
+        return allowance(
+            self.criterion, slope, lambda: sum(_divergence(group, p, x) for group, p, _, _, x in old), size
+        )
 
 
 def _coordinates(group: dict[str, Any], p: Tensor) -> Tensor:
     return group["mirror_map"].coordinates(p.detach()).clone()
+
+
+def _divergence(group: dict[str, Any], p: Tensor, x: Tensor) -> float:
+    """``D`` of the parameter from the point of coordinates ``x``, over a batch."""
+    return float(group["mirror_map"].divergence(p.detach(), group["mirror_map"].from_coordinates(x)).sum())

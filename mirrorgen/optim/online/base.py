@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen.errors import DomainError
-from mirrorgen.geometry.bregman_projections import AffineSet, CappedSimplex, L1Ball, project_dual
+from mirrorgen.geometry.bregman_projections import AffineSet, CappedSimplex, L1Ball, projected_dual
 from mirrorgen.geometry.domains import Domain
 from mirrorgen.geometry.mirror_maps import MirrorMap
 from mirrorgen.geometry.validation import check_shape, should_check
@@ -72,7 +72,7 @@ class OnlineLearner(ABC):
         """The dual points of the Bregman projections onto ``constraint``."""
         if self.constraint is None:
             return y
-        return self.mirror_map.to_dual(project_dual(self.mirror_map, y, self.constraint))
+        return projected_dual(self.mirror_map, y, self.constraint)
 
 
 def step_size_at(step_size: StepSize, round: int) -> float | Tensor:
