@@ -13,6 +13,17 @@ import torch
 COLORS = ["#1b6ca8", "#d1495b", "#2e8b57", "#edae49", "#6b4c9a", "#8d6a4f", "#444444", "#00a0b0"]
 
 
+def distances(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+    """From samples ``x`` to points ``y``: MMD (kernel of width 1), k-NN KL (k = 3), sliced W2 (500 projections)."""
+    from mirrorgen import metrics
+
+    return {
+        "mmd": float(metrics.mmd(x, y)),
+        "knn_kl": float(metrics.knn_kl(x, y)),
+        "sliced_w2": float(metrics.sliced_wasserstein(x, y)),
+    }
+
+
 def options(description: str | None, **extra: object) -> argparse.Namespace:
     """``--quick``, ``--out``, numbers with defaults, and switches where the default is ``False``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -14,11 +14,11 @@ from mirrorgen.targets import Checkerboard, Target, TruncatedMixture
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from report import COLORS, clean, figure, kept_rows, options, save, show, write_csv
+from report import COLORS, clean, distances, figure, kept_rows, options, save, show, write_csv
 
 __all__ = [
-    "COLORS", "ExactLaw", "Square", "cell_masses", "clean", "draws", "figure", "kept_rows", "options", "save", "show",
-    "total_variation", "train", "write_csv",
+    "COLORS", "ExactLaw", "Square", "cell_masses", "clean", "distances", "draws", "figure", "kept_rows", "options",
+    "save", "show", "total_variation", "train", "write_csv",
 ]  # fmt: skip
 
 

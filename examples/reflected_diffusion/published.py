@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import kept_rows, options, show, write_csv
-from torch import Tensor
+from common import distances, kept_rows, options, show, write_csv
 
 import mirrorgen as mg
 from mirrorgen import data
@@ -27,15 +26,6 @@ from mirrorgen.diffusion import Ancestral
 CONFIGS = Path(__file__).parents[2] / "configs"
 TARGETS = {"polytope10": data.polytope10, "ball6": data.ball6, "simplex": lambda: data.dirichlet("7")}
 METHODS = {"ancestral, 200 steps": (Ancestral(), 200), "flow, 40 evaluations": ("ode", 20)}
-
-
-def distances(x: Tensor, y: Tensor) -> dict[str, float]:
-    """From samples ``x`` to points ``y``."""
-    return {
-        "mmd": float(mg.metrics.mmd(x, y)),
-        "knn_kl": float(mg.metrics.knn_kl(x, y)),
-        "sliced_w2": float(mg.metrics.sliced_wasserstein(x, y)),
-    }
 
 
 def trained(name: str, seed: int, out: Path, quick: bool) -> tuple[mg.diffusion.ReflectedDiffusion, float]:
