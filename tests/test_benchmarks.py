@@ -6,7 +6,7 @@ import pytest
 
 zuko = pytest.importorskip("zuko")
 
-from benchmarks import agents, flow, mirror_maps, optim, samplers, transforms, transport  # noqa: E402
+from benchmarks import agents, flow, flow_peers, mirror_maps, optim, samplers, transforms, transport  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.samplers.bars import verdicts  # noqa: E402
 from benchmarks.samplers.scoring import SamplerRow  # noqa: E402
@@ -28,6 +28,13 @@ def test_mirror_maps_are_correct_where_they_are_timed():
     check(rows)
     assert {row.contender for row in rows} == {"checked", "unchecked"}
     assert all(row.feasible == 1.0 for row in rows if row.operation == "to_primal")
+
+
+def test_a_training_step_is_what_one_writes_by_hand():
+    rows = flow_peers.run(quick=True)
+    check([row for row in rows if row.contender == "by hand"], {"float32": 1e-5})
+    assert {row.operation for row in rows} == {"training step", "sample", "exact transport"}
+    assert all(row.feasible == 1.0 for row in rows if row.operation == "sample" and row.contender == "mirrorgen")
 
 
 def test_every_map_is_timed():

@@ -5,7 +5,7 @@
 Three normal components cut by a pentagon, two of them against a facet. Flows of the logarithmic barrier, of the
 regularised barrier (kappa .5 as published, .3) and of the regularised entropic map train 3,000 iterations with the
 network of the publication, under a normal prior and under Student's t with 10 degrees of freedom, on the raw dual, on
-the dual standardised by median and quantiles, and, where it has heavy margins, on its soft logarithm. All samples are strictly inside.
+the dual standardised by median and quantiles, and, where it has heavy margins, on its soft logarithm.
 
 toy.csv        means and deviations over seeds: distances to 10,000 held-out points, Hill's index of the dual data
 toy_seeds.csv  one row per model

@@ -101,7 +101,7 @@ def warn_if_pinned(flow: MirrorFlow, x: Tensor) -> None:
     kappa = usable_kappa(flow, x)
     advice = f"kappa={kappa:g} would not" if kappa is not None else "float64 data, or a larger kappa, may not"
     warnings.warn(
-        f"{share:.0%} of the prior noise lands within rounding of the boundary in {x.dtype} under {flow.mirror_map!r}, "
+        f"{share:.0%} of the prior noise lands within rounding of the boundary in {x.dtype} under this mirror map, "
         f"where different dual points are one point; {advice}",
         stacklevel=3,
     )
