@@ -1,10 +1,10 @@
 """Feedback that comes late: the inequality of every run with full information, and bandits beside their bounds.
 
-    python examples/online/delays.py [--quick] [--rounds 4000] [--out DIR]
+    python examples/online/delays.py [--quick] [--rounds 2000] [--out DIR]
 
-Full information: entropy, Tsallis' entropy and log barrier, random delays up to 20, five seeds. Bandits with ten arms:
+Full information: entropy, Tsallis' entropy and log barrier, random delays up to 20, five seeds. Bandits with five arms:
 a log barrier whose scales follow the losses seen, for losses of two units, and Tsallis' entropy that is told the unit.
-Linear bandits on the unit ball in five dimensions: actions at the axes of the local norm. Twenty seeds and three delays
+Linear bandits on the unit ball in three dimensions: actions at the axes of the local norm. Twenty seeds and three delays
 each. Bounds are the right sides of the inequality of each run, means over runs. Writes ``delays.csv``,
 ``delays_bandits.csv`` and ``delays.png``.
 
@@ -44,7 +44,7 @@ from mirrorgen.optim.online import (
     scale_free,
 )
 
-DELAYS, UNITS, SEEDS, ARMS, DIM = (0, 10, 50), (1.0, 1000.0), 20, 10, 5
+DELAYS, UNITS, SEEDS, ARMS, DIM = (0, 5, 20), (1.0, 1000.0), 20, 5, 3
 REFERENCE = {"SimplexEntropy": (58, 129), "TsallisEntropy": (56, 152), "LogBarrier": (70, 912)}
 
 
@@ -134,9 +134,9 @@ def bandit(name: str, mirror_map: MirrorMap, rounds: int) -> list[dict[str, obje
 
 
 def arm_means(batch: int) -> Tensor:
-    """Chances of a loss: one arm 0.3, the others 0.5; the place of the best is drawn."""
+    """Chances of a loss: one arm 0.2, the others 0.6; the place of the best is drawn."""
     best = torch.randint(0, ARMS, (SEEDS,), generator=generator(9)).repeat(batch // SEEDS)
-    return 0.5 - 0.2 * torch.nn.functional.one_hot(best, ARMS).double()
+    return 0.6 - 0.4 * torch.nn.functional.one_hot(best, ARMS).double()
 
 
 def summaries(
@@ -158,7 +158,7 @@ def summaries(
 
 
 def main() -> None:
-    chosen = options(__doc__, rounds=4000)
+    chosen = options(__doc__, rounds=2000)
     rounds = 120 if chosen.quick else chosen.rounds
     maps = (SimplexEntropy(Simplex(4)), TsallisEntropy(Simplex(4), q=0.5), LogBarrier(Simplex(4)))
     full = [full_information(m, 100 if chosen.quick else 1000) for m in maps]

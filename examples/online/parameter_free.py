@@ -2,7 +2,7 @@
 
     python examples/online/parameter_free.py [--quick] [--rounds 100000] [--out DIR]
 
-``ParameterFree`` in float32 and float64 against opponents that flip coins, push one way, turn, or drift, for comparators
+``ParameterFree`` in float32 and float64 against opponents that flip coins, push one way, turn or drift, for comparators
 at 0, 1 and 100: all of a run's rounds are one batch, because the state is a sum of gradients. The optimisers take on a
 logistic regression in units in which its minimum is near, at or far from distance one; gradient descent is shown for
 every step size of a grid, all after as many steps, at averages. Writes ``parameter_free.csv``,
