@@ -4,8 +4,8 @@
 
 Full information: entropy, Tsallis' entropy and log barrier, random delays up to 20, five seeds. Bandits with five arms:
 a log barrier whose scales follow the losses seen, for losses of two units, and Tsallis' entropy that is told the unit.
-Linear bandits on the unit ball in three dimensions: actions at the axes of the local norm. Twenty seeds and three delays
-each. Bounds are the right sides of the inequality of each run, means over runs. Writes ``delays.csv``,
+Linear bandits on the unit ball in three dimensions: actions at the axes of the local norm. Twenty seeds, three delays.
+Bounds are the right sides of the inequality of each run, means over runs. Writes ``delays.csv``,
 ``delays_bandits.csv`` and ``delays.png``.
 
 Method: Huang, Dai, Huang, "Banker Online Mirror Descent: A Universal Approach for Delayed Online Bandit Learning",
