@@ -50,6 +50,17 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
         ("quickstart/run.py", ["--num", "40"], ["digits.png", "metrics.json", "metrics.csv", "samples.safetensors"]),
         ("feasibility/run.py", [], ["feasibility.csv"]),
         ("mirror_flow_matching/polytope10.py", ["--seeds", "3", "--runs", "runs"], ["polytope10.csv"]),
+        (
+            "mirror_flow_matching/benchmark.py",
+            ["--seeds", "1"],
+            ["benchmark.csv", "benchmark_seeds.csv", "benchmark.png"],
+        ),
+        (
+            "mirror_flow_matching/few_steps.py",
+            ["--seeds", "1"],
+            ["few_steps.csv", "few_steps_seeds.csv", "latency.csv", "few_steps.png"],
+        ),
+        ("mirror_flow_matching/digits.py", ["--seeds", "1"], ["digits.csv", "digits_bits.csv", "digits.png"]),
         ("feasibility/samplers.py", [], ["samplers.csv"]),
         ("exactness/run.py", ["--kernels", "HMC", "Dikin", "unadjusted"], ["exactness.csv"]),
         ("bregman_langevin/laplace.py", [], ["laplace.csv", "laplace.png"]),

@@ -12,12 +12,12 @@ digits stands beside the entropy of independent pixels. Earlier numbers are thos
 networks. Writes ``digits.csv``, ``digits_bits.csv`` and ``digits.png``.
 """
 
-import math
 from itertools import product
 from pathlib import Path
 
 import torch
 from common import COLORS, clean, figure, options, save, show, write_csv
+from pixels import bits, independent_pixels
 from torch import Tensor
 
 import mirrorgen as mg
@@ -71,12 +71,6 @@ def trained(kind: str, seed: int, out: Path, quick: bool) -> mg.diffusion.ScoreM
     return mg.load(Path(run.trainer.log_dir) / "checkpoints" / "last.ckpt")
 
 
-def bits(nats: Tensor) -> tuple[float, float]:
-    """Bits per dimension of 17 grey levels, and the standard error, from negative log-densities ``(n,)``."""
-    unit = 64 * math.log(2)
-    return float(nats.mean()) / unit + math.log2(17), float(nats.std()) / len(nats) ** 0.5 / unit
-
-
 def bound_rows(model: mg.diffusion.ReflectedDiffusion, data: Digits, seed: int, quick: bool) -> list[dict[str, object]]:
     """The bound on held-out and on training digits."""
     rows: list[dict[str, object]] = []
@@ -86,14 +80,6 @@ def bound_rows(model: mg.diffusion.ReflectedDiffusion, data: Digits, seed: int, 
         mean, error = bits(-model.log_prob_bound(x, condition=y, draws=200, generator=_seeded(seed)).double())
         rows.append({"seed": seed, "digits": split, "bits_per_dimension": mean, "standard_error": error})
     return rows
-
-
-def independent_pixels(train: Tensor, test: Tensor) -> float:
-    """Bits per dimension of the histograms of every pixel, one added to each count."""
-    levels = torch.arange(17)
-    counts = (train.unsqueeze(-1) == levels).sum(0) + 1.0
-    logs = (counts / counts.sum(-1, keepdim=True)).log2()
-    return -float(logs.gather(-1, test.long().mT).mean())
 
 
 def main() -> None:

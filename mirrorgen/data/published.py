@@ -16,6 +16,7 @@ __all__ = [
     "checkerboard",
     "cube_mixture",
     "dirichlet",
+    "disc",
     "polytope10",
     "polytope10_domain",
     "sphere_mixture",
@@ -122,6 +123,33 @@ def dirichlet(name: str = "7") -> DirichletMixture:
 def sphere_mixture(dim: int = 6) -> TruncatedMixture:
     """Normal components of deviation 0.05 at the unit vectors, on the unit ball (Liu et al., 2023)."""
     return TruncatedMixture(Ball(dim, 1.0), torch.eye(dim, dtype=torch.float64), 0.05**2)
+
+
+def _curve(radius: Tensor | float, first: float, last: float, n: int) -> Tensor:
+    """``n`` points in polar coordinates between two angles in degrees, float64."""
+    angle = torch.deg2rad(torch.linspace(first, last, n, dtype=torch.float64))
+    return radius * torch.stack([angle.cos(), angle.sin()])
+
+
+def disc(name: str = "spiral") -> TruncatedMixture:
+    """A law on the unit disc (Liu et al., 2023): a curve plus normal noise, or normal components on a ring.
+
+    ``"moons"``: two quarter arcs of radius 0.8, deviation 0.025. ``"spiral"``: 1,000 degrees from the centre to radius
+    0.95, uniform in the angle, deviation 0.025. ``"ring"``: eight components at radius 0.8, deviation 0.05. Curves are
+    lined with components less than half a deviation apart, so that the density is known.
+
+    Args:
+        name: ``"moons"``, ``"spiral"`` or ``"ring"``.
+    """
+    if name == "moons":
+        means, deviation = torch.cat([_curve(0.8, start, start + 90, 128) for start in (45, 225)], 1), 0.025
+    elif name == "spiral":
+        means, deviation = _curve(torch.linspace(0, 0.95, 1400, dtype=torch.float64), 0, 1000, 1400), 0.025
+    elif name == "ring":
+        means, deviation = _curve(0.8, 0, 315, 8), 0.05
+    else:
+        raise DomainError(f"unknown law on the disc {name!r}; choose one of moons, spiral, ring")
+    return TruncatedMixture(Ball(2, 1.0), means.mT, deviation**2)
 
 
 class _FoldedMixture(TruncatedMixture):

@@ -12,6 +12,7 @@ TARGETS = [
     data.ball6,
     data.toy2d,
     data.dirichlet,
+    data.disc,
     data.sphere_mixture,
     data.cube_mixture,
 ]
@@ -60,6 +61,34 @@ def test_toy2d_mean_agrees_with_quadrature() -> None:
     assert ((x.mean(0) - mean).abs() < error).all()
 
 
+@pytest.mark.parametrize(("name", "deviation"), [("moons", 0.025), ("spiral", 0.025), ("ring", 0.05)])
+def test_disc_laws_are_curves_with_noise(name: str, deviation: float) -> None:
+    target = data.disc(name)
+    x = target.sample(20_000, generator=seeded())
+    angle, radius = torch.atan2(x[:, 1], x[:, 0]), x.norm(dim=1)
+    if name == "spiral":  # Away from the centre the nearest winding tells the radius: 0.95 over 1,000 degrees.
+        far = radius > 0.4
+        winding = 0.95 * 360 / 1000
+        gap = (radius - winding * angle / (2 * torch.pi) + winding / 2).remainder(winding)[far] - winding / 2
+    else:
+        gap = radius - 0.8
+        centre = torch.pi / 2 if name == "moons" else 0.0
+        period = torch.pi if name == "moons" else torch.pi / 4
+        assert ((angle - centre + period / 2).remainder(period) - period / 2).mean().item() == pytest.approx(
+            0, abs=0.02
+        )
+    # Noise across the curve; along it a chord moves the ring inwards by the variance over twice the radius.
+    assert gap.mean().item() == pytest.approx(0, abs=2e-3)
+    assert gap.std().item() == pytest.approx(deviation, rel=0.03)
+
+
+def test_lined_curves_have_no_gaps() -> None:
+    for name in ("moons", "spiral"):
+        target = data.disc(name)
+        neighbours = target.means.diff(dim=0).norm(dim=1)
+        assert neighbours[neighbours < 0.5].max() < 0.5 * target.component_variance.sqrt()
+
+
 def test_dirichlet_moments() -> None:
     target = data.dirichlet("3b")
     a = target.concentration[0]
@@ -98,6 +127,8 @@ def test_synthetic_splits_are_independent_and_seeded() -> None:
 def test_rejects_nonsense() -> None:
     with pytest.raises(DomainError, match="choose one of 3a"):
         data.dirichlet("4")
+    with pytest.raises(DomainError, match="choose one of moons"):
+        data.disc("square")
     with pytest.raises(ShapeError, match="means must have shape"):
         targets.TruncatedMixture(Box(0.0, 1.0, dim=2), [[0.0, 0.0, 0.0]])
     with pytest.raises(DomainError, match="positive"):
