@@ -49,7 +49,10 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
     [
         ("quickstart/run.py", ["--num", "40"], ["digits.png", "metrics.json", "metrics.csv", "samples.safetensors"]),
         ("feasibility/run.py", [], ["feasibility.csv"]),
-        ("mirror_flow_matching/polytope10.py", ["--seeds", "3", "--runs", "runs"], ["polytope10.csv"]),
+        ("mirror_flow_matching/polytope10.py", ["--seeds", "1", "--runs", "runs"], ["polytope10.csv"]),
+        ("mirror_flow_matching/tables.py", ["--seeds", "1"], ["tables_seeds.csv", "tables.csv", "tables.png"]),
+        ("mirror_flow_matching/toy.py", [], ["toy_seeds.csv", "toy.csv", "toy.png"]),
+        ("mirror_flow_matching/sweep.py", [], ["sweep_tails.csv", "sweep_seeds.csv", "sweep.csv", "sweep.png"]),
         (
             "mirror_flow_matching/benchmark.py",
             ["--seeds", "1"],
@@ -122,6 +125,17 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
                 "graph_matching.png",
             ],
         ),
+        (
+            "online/run.py",
+            [],
+            [
+                *[f"{n}.{kind}" for n in ("bounds", "curved", "delays") for kind in ("csv", "png")],
+                *[f"{n}.{kind}" for n in ("fixed_point", "parameter_free", "robustness") for kind in ("csv", "png")],
+                *[f"{n}.{kind}" for n in ("sample_weights", "spectral", "surrogates") for kind in ("csv", "png")],
+                *["curved_inequality.csv", "delays_bandits.csv", "parameter_free_descent.csv"],
+            ],
+        ),
+        ("policy/agent_settings.py", [], ["agent_settings.csv"]),
         ("policy/agents.py", ["--only", "inner"], ["agents.csv", "agents_seeds.csv", "agents.png"]),
         ("policy/value_agents.py", ["--only", "DQN,StaQ"], ["value_agents.csv", "value_agents.png"]),
         ("policy/neural_games.py", ["--only", "kuhn"], ["neural_games.csv", "neural_games.png"]),

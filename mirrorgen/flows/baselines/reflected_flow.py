@@ -31,8 +31,8 @@ class ReflectedFlow(FlowModel):
         domain: A bounded domain.
         net: Velocity ``net(u, t, condition)`` on ``domain.dual_dim`` coordinates, of points centred and scaled to
             about ``[-1, 1]``.
-        spread: None for uniform noise; else noise is the end of a reflected path from the centre along a normal
-            vector of this deviation.
+        spread: None for uniform noise, which on a general polytope is a walk per batch; else noise is the end of a
+            reflected path from the centre along a normal vector of this deviation, a hundred times cheaper there.
         boundary: ``"reflect"``, or ``"project"`` onto the nearest point, whose limit of small steps is the same motion.
         coupling: Pairing of noise and data within a batch; independent if None.
         condition_dropout: Probability of forgetting the condition in training, which guidance needs.
