@@ -136,7 +136,6 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
             ],
         ),
         ("policy/agent_settings.py", [], ["agent_settings.csv"]),
-        ("policy/agent_settings.py", [], ["agent_settings.csv"]),
         ("policy/agents.py", ["--only", "inner"], ["agents.csv", "agents_seeds.csv", "agents.png"]),
         ("policy/value_agents.py", ["--only", "DQN,StaQ"], ["value_agents.csv", "value_agents.png"]),
         ("policy/neural_games.py", ["--only", "kuhn"], ["neural_games.csv", "neural_games.png"]),
