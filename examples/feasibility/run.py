@@ -1,10 +1,11 @@
-"""Are all samples strictly inside, in float32, over a million draws per domain?
+"""Are all samples strictly inside, in float32, over ten million draws, with a float32 and with a bfloat16 network?
 
-    python examples/feasibility/run.py [--quick] [--num 1000000] [--out DIR]
+    python examples/feasibility/run.py [--quick] [--num 2500000] [--out DIR]
 
 Trains a small flow on points that crowd the boundary of a box, a simplex, a ball and a polytope with 30 rows, with a
 heavy-tailed prior (Student's t with 2 degrees of freedom, so that some dual points are very far out), samples in
-float32 and tests membership by formulas written here, in float32 and again in float64 on the same float32 numbers.
+float32 and tests membership by formulas written here, in float32 and again in float64 on the same float32 numbers. Then
+the weights of the network are cast to bfloat16, and everything is done again.
 Writes ``feasibility.csv``.
 """
 
@@ -93,17 +94,21 @@ def main() -> None:
     """Check every case and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps and samples, to see that everything runs")
-    parser.add_argument("--num", type=int, default=1_000_000, help="samples per domain (default: %(default)s)")
+    parser.add_argument("--num", type=int, default=2_500_000, help="samples per domain (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="output folder")
     options = parser.parse_args()
     num, steps = (2_000, 20) if options.quick else (options.num, 300)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, (mirror_map, points, inside) in cases().items():
-        print(name)
         x = mirror_map.domain.pull_inside(points)[0]
-        rows.append({"case": name, "samples": num, **check(trained(mirror_map, x, steps), inside, num)})
-        print("  " + ", ".join(f"{k} {v:,.6g}" for k, v in rows[-1].items() if k != "case"))
+        flow = trained(mirror_map, x, steps)
+        for dtype in (torch.float32, torch.bfloat16):
+            flow.net.to(dtype)
+            network = str(dtype).removeprefix("torch.")
+            print(name, network)
+            rows.append({"case": name, "network": network, "samples": num, **check(flow, inside, num)})
+            print("  " + ", ".join(f"{k} {v:,.6g}" for k, v in rows[-1].items() if k not in ("case", "network")))
     with (options.out / "feasibility.csv").open("w", newline="") as file:
         file.write(f"# python examples/feasibility/run.py --num {num}; torch {torch.__version__}\n")
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")

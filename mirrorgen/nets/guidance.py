@@ -55,15 +55,14 @@ def expand_condition(net: Net, condition: Tensor | int | None, n: int, guidance_
 
 
 def state_options(net: Net, n: int) -> dict[str, Any]:
-    """``dtype`` and ``device`` of the states of ``n`` samples that run through ``net``.
+    """``dtype`` and ``device`` of the states of ``n`` samples that run through ``net``: at least float32.
+
+    A network in half precision is given states in its own, and states keep theirs.
 
     Raises:
         DomainError: If ``n`` is no number of samples.
-        ShapeError: If the weights are in half precision.
     """
     if not isinstance(n, int) or n < 0:
         raise DomainError(f"the number of samples must be an integer of at least 0, got {n!r}")
     weight = next(net.parameters())
-    if weight.dtype not in (torch.float32, torch.float64):
-        raise ShapeError(f"sampling needs weights in float32 or float64, got {weight.dtype}; use .float()")
-    return {"dtype": weight.dtype, "device": weight.device}
+    return {"dtype": torch.promote_types(weight.dtype, torch.float32), "device": weight.device}

@@ -80,9 +80,15 @@ def test_no_points_in_no_points_out(x):
         assert [t.shape for t in flow.sample_and_log_prob(0, method=method)] == [(0, 2), (0,)]
 
 
-def test_half_precision_weights_are_refused_with_the_fix():
-    with pytest.raises(ShapeError, match="float"):
-        box_flow().bfloat16().sample(4)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_moves_float32_states(dtype):
+    flow = box_flow()
+    full = flow.sample(500, generator=torch.Generator().manual_seed(0))
+    flow.net.to(dtype)
+    half = flow.sample(500, generator=torch.Generator().manual_seed(0))
+    assert half.dtype == torch.float32
+    assert flow.domain.contains(half).all()
+    assert 0 < (half - full).abs().max() < 0.1
 
 
 def test_networks_that_are_not_finite_raise(x):
