@@ -6,6 +6,7 @@ from mirrorgen.nets.guidance import expand_condition, guided, state_options
 from mirrorgen.nets.mlp import MLP
 from mirrorgen.nets.preconditioned import Preconditioned
 from mirrorgen.nets.residual import ResidualMLP
+from mirrorgen.nets.sum import Sum
 from mirrorgen.nets.unet import UNet
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Net",
     "Preconditioned",
     "ResidualMLP",
+    "Sum",
     "TimeEmbedding",
     "UNet",
     "expand_condition",
