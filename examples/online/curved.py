@@ -116,7 +116,7 @@ def regressions(rounds: int, dim: int = 4) -> list[dict[str, object]]:
             some, answers = a[:mark].transpose(0, 1), b[:mark].T.unsqueeze(-1)
             u = torch.linalg.lstsq(some, answers).solution
             best = 0.5 * (some @ u - answers).square().sum((-2, -1))
-            bound = torch.full_like(best, math.nan)
+            bound = None
             if energy is not None:
                 curvature = OptimisticNewton(Ball(dim), 2.0, 0.25).curvature
                 bound = 0.5 * (1 + 2 * curvature) + 1.5 * energy[:mark].sum(0)
@@ -124,12 +124,12 @@ def regressions(rounds: int, dim: int = 4) -> list[dict[str, object]]:
     return rows
 
 
-def row(learner: str, losses: str, rounds: int, regret: Tensor, bound: Tensor) -> dict[str, object]:
+def row(learner: str, losses: str, rounds: int, regret: Tensor, bound: Tensor | None) -> dict[str, object]:
     mean, half = interval(regret)
     return {
         "learner": learner, "losses": losses, "rounds": rounds, "regret": mean, "+-": half,
-        "bound": float(bound.mean()),
-        "kept": bool((regret <= bound + 1e-9).all()) if bool(torch.isfinite(bound).all()) else "",
+        "bound": "" if bound is None else float(bound.mean()),
+        "kept": "" if bound is None else bool((regret <= bound + 1e-9).all()),
     }  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def draw(rows: list[dict[str, object]], path) -> None:
             steps, label = [r["rounds"] for r in some], name[0].split(": ")[1] if kind == "exp-concave" else name[1]
             values, halves = [r["regret"] for r in some], [r["+-"] for r in some]
             panel.errorbar(steps, values, halves, fmt="o-", ms=3, capsize=2, color=COLORS[k], label=label)
-            if kind != "convex":
+            if kind != "convex" and some[0]["bound"] != "":
                 panel.plot(steps, [r["bound"] for r in some], "--", color=COLORS[k])
         panel.set_xscale("log")
         panel.set_yscale("log")
