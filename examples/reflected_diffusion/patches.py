@@ -12,12 +12,12 @@ patches. Writes ``patches.csv`` and ``patches.png``.
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from common import figure, options, save, show, write_csv
-from torch import Tensor, nn
+from images import sheet, some, texture_features
+from torch import Tensor
 
 import mirrorgen as mg
 from mirrorgen.cli import main as mirrorgen_main
@@ -54,31 +54,6 @@ def bound_bits(model: mg.diffusion.ReflectedDiffusion, data: Patches, pixels: Te
         parts = [model.log_prob_bound(part, draws=DRAWS, generator=generator) for part in x.split(128)]
         rows.append(8 - torch.cat(parts).double() / unit)
     return torch.stack(rows)
-
-
-def texture_features() -> Callable[[Tensor], Tensor]:
-    """Means over positions of two random convolutional layers, ``(n, 64)``; always the same ones."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        first, second = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, stride=2)
-    for layer in (first, second):
-        nn.init.zeros_(layer.bias)
-
-    @torch.no_grad()
-    def features(x: Tensor) -> Tensor:
-        size = math.isqrt(x.shape[1] // 3)
-        made = []
-        for part in x.split(512):
-            fine = first(2 * part.reshape(-1, 3, size, size) - 1).relu()
-            made.append(torch.cat([fine.mean((-2, -1)), second(fine).relu().mean((-2, -1))], -1))
-        return torch.cat(made)
-
-    return features
-
-
-def some(x: Tensor, n: int) -> Tensor:
-    """At most ``n`` rows, at random."""
-    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:n]]
 
 
 def study(size: int, seed: int, num: int, repeats: int, out: Path, quick: bool) -> tuple[dict[str, object], list]:
@@ -124,10 +99,7 @@ def draw(path: Path, samples: dict[int, list]) -> None:
     for pair, (size, images) in zip(axes, samples.items(), strict=True):
         side = 160 // size
         for axis, name, x in zip(pair, ("held out", "samples"), images, strict=True):
-            y = x[: side**2]
-            tiles = nn.functional.pad(y, (0, 0, 0, side**2 - len(y)), value=1).reshape(side, side, 3, size, size)
-            tiles = nn.functional.pad(tiles, (1, 1, 1, 1), value=1)
-            axis.imshow(tiles.permute(0, 3, 1, 4, 2).reshape(side * (size + 2), -1, 3).numpy())
+            axis.imshow(sheet(x, side, side).numpy())
             axis.set_axis_off()
             axis.set_title(f"{name}, {size}x{size}", fontsize=10)
     save(made, path)

@@ -4,7 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mirrorgen.data.base import SPLITS, TensorDataModule
 from mirrorgen.data.digits import dequantize
+from mirrorgen.data.images import pillow
 from mirrorgen.data.loader import Transform
 from mirrorgen.errors import DomainError, MissingExtraError, ShapeError
 from mirrorgen.geometry import domains
@@ -121,16 +122,8 @@ def _photographs() -> list[Tensor]:
         from sklearn.datasets import load_sample_images
     except ImportError as error:
         raise MissingExtraError.for_extra("scikit-learn", "data") from error
-    _pillow()
+    pillow()
     return [torch.tensor(np.asarray(image)).movedim(-1, 0) for image in load_sample_images().images]
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError.for_extra("pillow", "images") from error
-    return Image
 
 
 def png_bits_per_dim(pixels: Tensor, container: bool = False) -> Tensor:
@@ -159,7 +152,7 @@ def png_bits_per_dim(pixels: Tensor, container: bool = False) -> Tensor:
 
 def png_file(image: np.ndarray) -> bytes:
     """The smallest PNG file of ``image (size, size, 3)`` that Pillow makes with any of the strategies of zlib."""
-    picture, files = _pillow().fromarray(image), []
+    picture, files = pillow().fromarray(image), []
     for strategy in range(4):
         buffer = io.BytesIO()
         picture.save(buffer, "png", optimize=True, compress_level=9, compress_type=strategy)
