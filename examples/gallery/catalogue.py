@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mirrorgen import domains, mirror_maps
+from mirrorgen.nets import InputConvexMLP
 
 Window = tuple[float, float, float, float]
 
@@ -147,14 +148,16 @@ def ball() -> Row:
 def polytope() -> Row:
     """Maps of a pentagon."""
     m, polygon, window = mirror_maps, pentagon(), (-1.32, 1.32, -1.38, 1.02)
-    barriers = {kappa: m.RegularizedBarrier(polygon, kappa=kappa) for kappa in (0.0, 0.3, 1.0)}
+    barriers = {kappa: m.RegularizedBarrier(polygon, kappa=kappa) for kappa in (0.0, 0.3)}
+    bent = m.LearnedMirrorMap(barriers[0.3], InputConvexMLP(2, hidden=(6,), gain=4.0, scale=0.2, seed=4))
+    bent.requires_grad_(False)
     return Row(
         "Polytope",
         [
             Panel(m.SlackEntropy(polygon), "SlackEntropy", window, 0.6),
             Panel(barriers[0.0], r"RegularizedBarrier, $\kappa$ = 0", window, 0.75),
             Panel(barriers[0.3], r"RegularizedBarrier, $\kappa$ = 0.3", window, 0.6, far=1e3),
-            Panel(barriers[1.0], r"RegularizedBarrier, $\kappa$ = 1", window, 1.2, far=1e4),
+            Panel(bent, r"LearnedMirrorMap on $\kappa$ = 0.3", window, 0.6, far=1e3),
             Panel(m.LogBarrier(polygon), "LogBarrier", window, 1, far=1e4),
         ],
     )

@@ -3,6 +3,7 @@
 from mirrorgen.nets.base import ACTIVATIONS, Net
 from mirrorgen.nets.embedding import ConditionEmbedding, CosineFeatures, TimeEmbedding
 from mirrorgen.nets.guidance import expand_condition, guided, state_options
+from mirrorgen.nets.input_convex import InputConvexMLP
 from mirrorgen.nets.mlp import MLP
 from mirrorgen.nets.preconditioned import Preconditioned
 from mirrorgen.nets.residual import ResidualMLP
@@ -13,6 +14,7 @@ __all__ = [
     "ACTIVATIONS",
     "ConditionEmbedding",
     "CosineFeatures",
+    "InputConvexMLP",
     "MLP",
     "Net",
     "Preconditioned",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mirrorgen import domains as D
 from mirrorgen import mirror_maps as M
+from mirrorgen.nets import InputConvexMLP
 
 DOMAINS: dict[str, Callable[[], D.Domain]] = {
     "box": lambda: D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0]),
@@ -87,7 +88,16 @@ MAPS: dict[str, Callable[[], M.MirrorMap]] = {
     "regularized_ball_entropic": lambda: M.RegularizedBarrier(D.Ball(2), kappa=0.0, quadratic=0.5),
     "regularized_halfspace": lambda: M.RegularizedBarrier(D.Halfspace([3.0, -4.0, 0.5], -2.0), kappa=0.5),
     "regularized_simplex": lambda: M.RegularizedBarrier(D.Simplex(4), kappa=0.3),
+    "learned_polytope": lambda: learned(M.RegularizedBarrier(random_polytope(), weight=0.3, quadratic=0.2)),
+    "learned_box": lambda: learned(M.BoxEntropy(D.Box([-1.0, 0.0, 2.0], [1.0, 0.5, 7.0]))),
+    "learned_ball": lambda: learned(M.RegularizedBarrier(D.Ball(3, radius=2.5, center=[1.0, -2.0, 0.5]))),
+    "learned_simplex": lambda: learned(M.SimplexEntropy(D.Simplex(3), chart="alr")),
 }
+
+
+def learned(base: M.MirrorMap) -> M.LearnedMirrorMap:
+    """``base`` plus a convex function of its size."""
+    return M.LearnedMirrorMap(base, InputConvexMLP(base.domain.dual_dim, hidden=(8, 8), gain=3.0, scale=0.5, seed=1))
 
 
 def random_polytope() -> D.Polytope:

@@ -8,6 +8,7 @@ from mirrorgen.geometry.mirror_maps.default import default
 from mirrorgen.geometry.mirror_maps.exponential import Exponential
 from mirrorgen.geometry.mirror_maps.hellinger_ball import HellingerBall
 from mirrorgen.geometry.mirror_maps.hypentropy import Hypentropy
+from mirrorgen.geometry.mirror_maps.learned import LearnedMirrorMap
 from mirrorgen.geometry.mirror_maps.log_barrier import LogBarrier
 from mirrorgen.geometry.mirror_maps.log_det import LogDet
 from mirrorgen.geometry.mirror_maps.neg_entropy import NegEntropy
@@ -29,6 +30,7 @@ __all__ = [
     "Exponential",
     "HellingerBall",
     "Hypentropy",
+    "LearnedMirrorMap",
     "LogBarrier",
     "LogDet",
     "MirrorMap",

@@ -9,13 +9,10 @@ from mirrorgen.geometry.domains.orthant import Orthant
 from mirrorgen.geometry.mirror_maps.base import SeparableMap
 from mirrorgen.geometry.mirror_maps.requirements import require_domain
 from mirrorgen.numerics import log1mexp, softplus, softplus_inverse
-from mirrorgen.special import entropy_gap, fermi_dirac_integral, li2_exp
+from mirrorgen.special import entropy_gap, fermi_dirac_integral, li2_exp, remainder_integral
 
 __all__ = ["SoftplusDual"]
 
-# Gauss-Legendre nodes and weights of order 8 on [0, 1], by symmetry about 1/2.
-_OFFSETS = (0.09171732124782490, 0.26276620495816450, 0.39833323870681336, 0.48014492824876810)
-_HALF_WEIGHTS = (0.18134189168918100, 0.15685332293894365, 0.11119051722668724, 0.05061426814518813)
 # B_2k / (2k)!, k = 1 .. 7: 1 / (1 - e^-x) - 1 / x = 1/2 + sum_k B_2k x^(2k-1) / (2k)!.
 _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)
 
@@ -71,17 +68,9 @@ class SoftplusDual(SeparableMap):
         p_far, q_far = torch.where(near, one, p), torch.where(near, 2 * one, q)
         far = li2_exp(p_far) - li2_exp(q_far) - log1mexp(q_far) * (p_far - q_far)
         far = far + 0.5 * (p_far - q_far).square()
-        return torch.where(near, entropy_gap(p_near, q_near) + _smooth_part(p_near, q_near), far).sum(-1)
-
-
-def _smooth_part(p: Tensor, q: Tensor) -> Tensor:
-    """``(p - q)^2`` times the integral over ``[0, 1]`` of ``(1 - t) r(q + t (p - q))``, ``r(x) = f''(x) - 1/x``."""
-    step = p - q
-    total = torch.zeros_like(p)
-    for offset, weight in zip(_OFFSETS, _HALF_WEIGHTS, strict=True):
-        for t in (0.5 - offset, 0.5 + offset):
-            total = total + weight * (1 - t) * _smooth_curvature(q + t * step)
-    return step.square() * total
+        step = p_near - q_near
+        smooth = step.square() * remainder_integral(_smooth_curvature, q_near, step)
+        return torch.where(near, smooth + entropy_gap(p_near, q_near), far).sum(-1)
 
 
 def _smooth_curvature(x: Tensor) -> Tensor:
