@@ -9,7 +9,8 @@ the dual standardised by median and quantiles, and, where it has heavy margins, 
 
 toy.csv        means and deviations over seeds: distances to 10,000 held-out points, Hill's index of the dual data
 toy_seeds.csv  one row per model
-toy.png        samples of seed 0 with the raw dual, two barriers by two priors, beside the target, near the facet
+toy.png        samples of seed 0 beside the target, and near a facet: two barriers by two priors on the raw dual, and
+               the soft logarithm of the heavy one
 
 Source: Guan, Balasubramanian, Ma, "Mirror Flow Matching with Heavy-Tailed Priors for Generative Modeling on Convex
 Domains", 2025, appendix A, whose comparison is a picture.
@@ -36,6 +37,13 @@ MAPS = {
 PRIORS = {"normal": Gaussian, "t(10)": StudentT}
 DUALS = {"raw": lambda: None, "standardised": lambda: "standardize", "soft log": SoftLog}
 RECIPE = replace(PAPER, iterations=3000)
+SHOWN = {
+    ("log barrier", "normal", "raw"): "log barrier, normal",
+    ("log barrier", "t(10)", "raw"): "log barrier, t(10)",
+    ("log barrier", "normal", "soft log"): "its soft logarithm, normal",
+    ("regularised, kappa .5", "normal", "raw"): "kappa .5, normal",
+    ("regularised, kappa .5", "t(10)", "raw"): "kappa .5, t(10)",
+}
 
 
 def one(barrier: str, prior: str, dual: str, seed: int, quick: bool) -> tuple[dict, torch.Tensor | None]:
@@ -58,6 +66,8 @@ def one(barrier: str, prior: str, dual: str, seed: int, quick: bool) -> tuple[di
 
 def draw(samples: dict[str, torch.Tensor], path: Path) -> None:
     """Scatter plots."""
+    from matplotlib.ticker import MaxNLocator
+
     made = figure(2.7 * len(samples), 5.2)
     axes = made.subplots(2, len(samples))
     for column, (name, x) in zip(axes.T, samples.items(), strict=True):
@@ -65,6 +75,7 @@ def draw(samples: dict[str, torch.Tensor], path: Path) -> None:
             axis.scatter(*x.T.numpy(), s=1.2 if window is None else 4, lw=0, alpha=0.35, color="#1b6ca8")
             axis.set_xlim(*((-21, 7) if window is None else window[0]))
             axis.set_ylim(*((-15, 8) if window is None else window[1]))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             clean(axis, name if window is None else "near a facet", "", "")
             axis.tick_params(labelsize=6)
     save(made, path)
@@ -81,8 +92,8 @@ def main() -> None:
                 for dual in DUALS if barrier == "log barrier" else ("raw", "standardised"):
                     row, x = one(barrier, prior, dual, seed, chosen.quick)
                     rows.append(row)
-                    if x is not None and seed == 0 and dual == "raw" and barrier in list(MAPS)[:2]:
-                        samples[f"{barrier}, {prior}"] = x
+                    if x is not None and seed == 0 and (barrier, prior, dual) in SHOWN:
+                        samples[SHOWN[barrier, prior, dual]] = x
                     write_csv(chosen.out / "toy_seeds.csv", ["seconds: of the processor"], rows)
     found = mean_and_spread(rows, ("map", "prior", "dual"), (*NAMES, "tail_index", "inside"))
     points = data.Synthetic(data.toy2d())

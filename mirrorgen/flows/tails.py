@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mirrorgen.geometry.domains.base import margin
 from mirrorgen.geometry.dual_coordinates import DualCoordinates
 from mirrorgen.geometry.mirror_maps import RegularizedBarrier
 from mirrorgen.metrics import boundary_exponent, hill_estimator
@@ -31,7 +30,7 @@ class TailReport(NamedTuple):
         tail_index: Hill's index of ``norms``: moments of that order and above do not exist.
         boundary_exponent: ``beta`` in ``P(slack < s) ~ s^beta`` of the data; 1 for a positive density at a facet. For a
             barrier ``s^-kappa`` theory has ``tail_index = beta / kappa``.
-        pinned: Share of prior noise whose image lies within rounding of the boundary in the dtype of the data.
+        pinned: Share of prior noise whose image loses its distance to the boundary in the dtype of the data.
         kappa: The smallest ``kappa`` of a grid without pinned points if there are some, else None; None too if no
             ``kappa`` of the grid is enough, or the map is no ``RegularizedBarrier``.
     """
@@ -65,18 +64,18 @@ def tail_report(flow: MirrorFlow, x: Tensor, *, share: float = 0.02) -> TailRepo
 
 @torch.no_grad()
 def pinned_share(flow: MirrorFlow, dtype: torch.dtype, n: int = 1000) -> float:
-    """Share of prior noise whose image is nearer to the boundary than ``dtype`` can tell, from ``n`` draws.
+    """Share of prior noise whose image loses its distance to the boundary in ``dtype``, from ``n`` draws.
 
     A slack ``s`` has a dual of size ``s^-kappa``: where ``kappa`` is small, dual points of moderate size have slacks
-    below the rounding error of ``x``, and points that differ in the dual are one and the same in the domain.
+    below the rounding error of ``x``, and points that differ in the dual are one and the same in the domain. A point
+    counts if rounding it changes a slack by half or more; next to a bound at zero that hardly ever happens.
     """
-    device = flow.domain.interior_point().device
-    u = flow.prior.sample(
-        n, flow.dim, generator=counter_generator(23, device=device), dtype=torch.float64, device=device
-    )
-    x = flow.mirror_map.to_primal(flow._dual(u))
-    scale = flow.domain.interior_point().abs().amax() + (x - flow.domain.interior_point()).abs().amax()
-    return float((flow.domain.slack(x) < margin(x.to(dtype), scale.to(dtype))).any(-1).double().mean())
+    domain, device = flow.domain, flow.domain.interior_point().device
+    draw: dict[str, Any] = {"generator": counter_generator(23, device=device), "dtype": torch.float64}
+    x = flow.mirror_map.to_primal(flow._dual(flow.prior.sample(n, flow.dim, device=device, **draw)))
+    exact = domain.slack(x)
+    rounded = domain.slack(domain.pull_inside(x.to(dtype))[0]).double()
+    return float(((rounded - exact).abs() > 0.5 * exact).any(-1).double().mean())
 
 
 def usable_kappa(flow: MirrorFlow, x: Tensor) -> float | None:
@@ -99,7 +98,7 @@ def warn_if_pinned(flow: MirrorFlow, x: Tensor) -> None:
     if share < 0.01:
         return
     kappa = usable_kappa(flow, x)
-    advice = f"kappa={kappa:g} would not" if kappa is not None else "float64 data, or a larger kappa, may not"
+    advice = "use a lighter prior or float64 data" if kappa is None else f"kappa={kappa:g} would not"
     warnings.warn(
         f"{share:.0%} of the prior noise lands within rounding of the boundary in {x.dtype} under this mirror map, "
         f"where different dual points are one point; {advice}",
