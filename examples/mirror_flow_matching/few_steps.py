@@ -183,6 +183,8 @@ def main() -> None:
     show(found)
     write_csv(chosen.out / "few_steps.csv", [f"{num} samples against as many held-out points"], found)
     draw(found, chosen.out / "few_steps.png")
+    if chosen.resume and (chosen.out / "latency.csv").exists():
+        return
     table = [latency(name, mirror_map, chosen.quick) for name, mirror_map in maps().items()]
     show(table)
     write_csv(chosen.out / "latency.csv", ["processor seconds; network: four layers of 256 units"], table)
