@@ -86,20 +86,23 @@ class DensitySpace:
     def project(self, latent: Tensor) -> Tensor:
         """The latent ``psi + c`` of the given volume: the Bregman projection in the measure of the weights.
 
-        Latents of elements that hardly count would drift without end: they are kept within 500, in float32 within 80.
+        Latents beyond 500, in float32 beyond 80, would drift without end where bounds are active. They are cut off
+        after the shift, where this moves no density by more than can be represented.
         """
-        bound = 500.0 if latent.dtype == torch.float64 else 80.0
-        latent = latent.clamp(-bound, bound)
         shift = hyperplane_shift(latent.flatten(), self.free.flatten(), self.volume).to(latent.dtype)
-        return latent + torch.where(self.free > 0, shift.clamp_max(0.0) if self.at_most else shift, 0.0)
+        latent = latent + torch.where(self.free > 0, shift.clamp_max(0.0) if self.at_most else shift, 0.0)
+        bound = 500.0 if latent.dtype == torch.float64 else 80.0
+        return latent.clamp(-bound, bound)
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """``sum w a b`` over free elements."""
         return float((self.free * a * b).sum())
 
     def divergence(self, p: Tensor, q: Tensor) -> float:
-        """``sum w D(p, q)`` over free elements, with the divergence of the Fermi-Dirac entropy."""
-        return float((self.free * _entropy(p, "divergence", q)).sum())
+        """``sum w D(sigmoid(p), sigmoid(q))`` over free elements, with the divergence of the Fermi-Dirac entropy."""
+        # Symmetric under x -> 1 - x: the second point is taken from the bound next to it, where it has its digits.
+        sign = torch.where(q > 0, -1.0, 1.0)
+        return float((self.free * _entropy(self.design(sign * p), "divergence", self.design(sign * q))).sum())
 
 
 def _entropy(x: Tensor, name: str, *more: Tensor) -> Tensor:

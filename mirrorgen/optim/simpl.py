@@ -202,7 +202,7 @@ class SiMPL:
         new = _Point(objective, here.space, here.stepped(size))
         tried.append(new)
         slope = here.space.inner(here.gradient, new.design - here.design)
-        return new.value, allowance(self.criterion, slope, lambda: here.space.divergence(new.design, here.design), size)
+        return new.value, allowance(self.criterion, slope, lambda: here.space.divergence(new.latent, here.latent), size)
 
 
 class _Point:
@@ -225,7 +225,7 @@ class _Point:
         return self.space.project(self.latent - size * self.gradient)
 
     def stationarity(self, size: float = 1e-3) -> float:
-        return self.space.divergence(self.space.design(self.stepped(size)), self.design) ** 0.5 / size
+        return self.space.divergence(self.stepped(size), self.latent) ** 0.5 / size
 
 
 def _guess(here: _Point, last: _Point, size: float) -> float:
