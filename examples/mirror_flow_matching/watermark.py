@@ -1,6 +1,6 @@
 """Watermarked patches of photographs: Mirror Flow Matching in the slabs beside an unconstrained flow and projection.
 
-    python examples/mirror_flow_matching/watermark.py [--quick] [--num 10000] [--projected 2500] [--out DIR]
+    python examples/mirror_flow_matching/watermark.py [--quick] [--num 10000] [--projected 2500] [--resume] [--out DIR]
 
 Trains ``configs/flow/watermark.yaml`` (16x16 colour patches of two photographs, 32 tokens) through the command line,
 and the same configuration in free space, whose samples are projected onto the slabs. Per method: the share of samples
@@ -26,14 +26,14 @@ from mirrorgen.flows import MirrorFlow
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from images import sheet, some, texture_features
-from report import figure, options, save, show, write_csv
+from report import figure, kept_rows, options, save, show, write_csv
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIM, STEPS, WALL = 768, 8, 1e-5
 
 
-def trained(free: bool, out: Path, quick: bool) -> tuple[MirrorFlow, float]:
-    """The averaged model of the configuration, in the slabs or in free space, and the processor seconds it took."""
+def trained(free: bool, out: Path, quick: bool, resume: bool, finished: bool) -> tuple[MirrorFlow, float]:
+    """The averaged model of the configuration, in the slabs or in free space, and the processor seconds it took now."""
     config = CONFIGS / "flow" / "watermark.yaml"
     if free:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -44,10 +44,14 @@ def trained(free: bool, out: Path, quick: bool) -> tuple[MirrorFlow, float]:
         out.mkdir(parents=True, exist_ok=True)
         config = out / "watermark_free.yaml"
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    smoke = ["--config", str(CONFIGS / "overlays" / "smoke.yaml")] if quick else []
+    stored = sorted(out.glob(f"{config.stem}/*/checkpoints/last.ckpt")) if resume else []
+    if stored and finished:
+        return mg.load(stored[-1]), 0.0
+    extra = ["--config", str(CONFIGS / "overlays" / "smoke.yaml")] if quick else []
+    extra += ["--ckpt_path", str(stored[-1])] if stored else []
     begin = time.process_time()
     run = mirrorgen_main(
-        ["fit", "--config", str(config), *smoke, "--run_dir", str(out), "--trainer.enable_progress_bar", "false"]
+        ["fit", "--config", str(config), *extra, "--run_dir", str(out), "--trainer.enable_progress_bar", "false"]
     )
     seconds = time.process_time() - begin
     return mg.load(Path(run.trainer.log_dir) / "checkpoints" / "last.ckpt"), seconds
@@ -119,34 +123,36 @@ def draw(path: Path, pictures: dict[str, Tensor]) -> None:
 
 
 def main() -> None:
-    """Train, sample, compare, draw."""
-    parsed = options(__doc__, num=10_000, projected=2500)
+    """Train, sample, compare, draw; rows are written as they come."""
+    parsed = options(__doc__, num=10_000, projected=2500, resume=False)
     num, projected = (40, 20) if parsed.quick else (parsed.num, parsed.projected)
     runs = parsed.out if parsed.quick else Path("runs/watermark")
-    study = Study(parsed.quick, projected)
-    rows = [
-        study.row("unmarked, held out", study.unmarked, 0.0, 0.0),
-        study.row("marked, held out", study.held_out, 0.0, 0.0),
-        study.row("marked training patches, other noise", study.again, 0.0, 0.0),
-        study.row("uniform noise", 2 * torch.rand_like(study.again) - 1, 0.0, 0.0),
-    ]
-    flow, seconds = trained(False, runs, parsed.quick)
-    x, sampling = sampled(flow, num)
-    rows.append(study.row("mirror flow", x, seconds, sampling))
-    print(rows[-1], flush=True)
-    flow, seconds = trained(True, runs, parsed.quick)
-    free, sampling = sampled(flow, projected)
-    rows.append(study.row("unconstrained flow", free, seconds, sampling))
-    rows.append(study.row("unconstrained flow, projected", study.mark.project(free), seconds, sampling))
+    path, study = parsed.out / "watermark.csv", Study(parsed.quick, projected)
     notes = [
         "accepted: strictly inside all slabs in float32; bytes: clamped to 0..255 and rounded; tolerance: six standard",
         "deviations of rounding; kept: alternating projections first; significant: p-value of the signs below 1e-6",
         f"frechet: {projected} samples against all marked training patches; midpoint, {STEPS} steps; processor seconds",
     ]
-    show(rows)
-    write_csv(parsed.out / "watermark.csv", notes, rows)
+    rows = kept_rows(path, parsed.resume)
+    references = {
+        "unmarked, held out": study.unmarked,
+        "marked, held out": study.held_out,
+        "marked training patches, other noise": study.again,
+        "uniform noise": 2 * torch.rand_like(study.again) - 1,
+    }
+    done = {row["method"] for row in rows}
+    rows = [study.row(name, x, 0.0, 0.0) for name, x in references.items() if name not in done] + rows
     shown = {"held out": study.unmarked, "held out, marked": study.held_out}
-    shown |= {"mirror flow": x, "unconstrained flow, projected": study.mark.project(free)}
+    for method, free in (("mirror flow", False), ("unconstrained flow, projected", True)):
+        flow, seconds = trained(free, runs, parsed.quick, parsed.resume, method in done)
+        x, sampling = sampled(flow, 100 if method in done else projected if free else num)
+        if free and method not in done:
+            rows.append(study.row("unconstrained flow", x, seconds, sampling))
+        shown[method] = study.mark.project(x) if free else x
+        if method not in done:
+            rows.append(study.row(method, shown[method], seconds, sampling))
+        write_csv(path, notes, rows)
+    show(rows)
     draw(parsed.out / "watermark.png", shown)
 
 

@@ -97,7 +97,9 @@ class Feasibility(_Sampling):
         model: Any = pl_module.model
         domain = model.domain
         pl_module.log("sample/feasible_frac", domain.contains(x).float().mean(), rank_zero_only=True)
-        pl_module.log("sample/worst_slack", domain.slack(x).min(), rank_zero_only=True)
+        slack = domain.slack(x)
+        if slack.numel():  # A set without walls has none.
+            pl_module.log("sample/worst_slack", slack.min(), rank_zero_only=True)
 
 
 class SampleFigure(_Sampling):

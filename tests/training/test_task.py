@@ -11,6 +11,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mirrorgen
 from mirrorgen.errors import DomainError
+from mirrorgen.flows import MirrorFlow
+from mirrorgen.geometry.domains import Euclidean
+from mirrorgen.geometry.mirror_maps import Quadratic
+from mirrorgen.nets import MLP
 from mirrorgen.storage import load, save
 from mirrorgen.training import Checkpoint, FlowTask, SampleFigure
 from mirrorgen.training.schedule import learning_rate_factor
@@ -132,6 +136,14 @@ def test_figure_and_best_checkpoint(trainer: Callable[..., Trainer], tmp_path: P
     assert any(name.startswith("checkpoints/best-") for name in written)
     assert fit.callback_metrics["sample/feasible_frac"] == 1
     assert fit.callback_metrics["sample/worst_slack"] > 0
+
+
+def test_sets_without_walls_have_no_slack_to_report(trainer: Callable[..., Trainer]) -> None:
+    free = MirrorFlow(Quadratic(Euclidean(2)), MLP(2, hidden=(8,)))
+    fit = trainer(2, val_check_interval=2, check_val_every_n_epoch=None)
+    fit.fit(FlowTask(free), build_data())
+    assert fit.callback_metrics["sample/feasible_frac"] == 1
+    assert "sample/worst_slack" not in fit.callback_metrics
 
 
 def test_figures_can_be_rarer(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
