@@ -11,12 +11,14 @@ Source: Guan, Balasubramanian and Ma, "Mirror Flow Matching with Heavy-Tailed Pr
 Convex Domains" (2025); Lipman et al., "Flow Matching for Generative Modeling" (2023).
 """
 
+import math
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mirrorgen.errors import DomainError
 from mirrorgen.flows.couplings import Coupling
 from mirrorgen.flows.flow_model import FlowModel
 from mirrorgen.flows.priors import Prior, StudentT
@@ -44,6 +46,9 @@ class MirrorFlow(DualCoordinates, FlowModel):
         dual_transform: ``"standardize"`` for ``RobustStandardize()``, another transform, or None for none. It is
             the identity until ``fit_dual_transform`` has seen data, and is saved with the weights.
         condition_dropout: Probability of forgetting the condition in training, which guidance needs.
+        map_weight: Weight in the loss of ``-map_log_prob`` per coordinate, which trains a ``LearnedMirrorMap`` along
+            with the network; 0 leaves the map as it is. The regression of the velocity never reaches the map: it would
+            shrink the data to a point.
 
     Raises:
         ShapeError: If the network's dimension is not the dual dimension.
@@ -58,11 +63,15 @@ class MirrorFlow(DualCoordinates, FlowModel):
         coupling: Coupling | None = None,
         dual_transform: DualTransform | str | None = "standardize",
         condition_dropout: float = 0.1,
+        map_weight: float = 0.0,
     ) -> None:
         super().__init__(net, self._check_map(mirror_map), coupling, condition_dropout)
         self._set_dual(mirror_map, dual_transform)
         self.prior = StudentT() if prior is None else prior
         require_kind(self.prior, Prior, "prior")
+        if not 0 <= map_weight < math.inf:
+            raise DomainError(f"map_weight must be non-negative and finite, got {map_weight}")
+        self.map_weight = map_weight
 
     @property
     def domain(self) -> Domain:  # type: ignore[override]
@@ -76,6 +85,22 @@ class MirrorFlow(DualCoordinates, FlowModel):
         """
         super().fit_dual_transform(x)
         warn_if_pinned(self, x)
+
+    def loss(self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        loss = super().loss(x, condition=condition, generator=generator)
+        if self.map_weight == 0:
+            return loss
+        with torch.autocast(x.device.type, enabled=False):
+            points = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+            return loss - self.map_weight * self.map_log_prob(points).mean().to(loss.dtype) / self.dim
+
+    def map_log_prob(self, x: Tensor) -> Tensor:
+        """``log p_0(T(grad phi(x))) + log |det dT/dy| + log |det D^2 phi(x)|``, ``(n,)``.
+
+        The log-density of the flow if its velocity were zero: the larger it is, the less is left for the velocity.
+        """
+        inside, u, log_det = self._prepared(x)
+        return torch.where(inside, self.prior.log_prob(u) + log_det, -torch.inf)
 
     def log_prob(
         self,

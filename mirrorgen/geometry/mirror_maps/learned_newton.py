@@ -77,7 +77,7 @@ class BaseDualSystem:
         for _ in range(2 if derivatives_wanted(y) else 1):
             z = self.base.coordinates(self.base._inverse(w))
             operator = SumHessian(self.base.hessian_dual(w), self.hessian(z))
-            w = w + _newton_step(operator, w + self.gradient(z) - y)
+            w = w + torch.where(failed, 0.0, _newton_step(operator, w + self.gradient(z) - y))
         return w, failed
 
     def solve_near(self, y: Tensor, start: Tensor | None) -> Solved:
@@ -120,24 +120,25 @@ class BaseDualSystem:
             state = self._at(start[:, :d], y, start[:, d:] if start.shape[1] > d else None)
         rows = torch.arange(len(y), device=y.device)
         for _ in range(MAX_ITERATIONS):
-            new, finished = self._advance(state.rows(rows), y[rows])
+            new, running = self._advance(state.rows(rows), y[rows])
             state = state.replaced(rows, new)
-            rows = rows[~finished]
+            rows = rows[running]
             if len(rows) == 0:
                 break
         return state
 
     def _advance(self, state: "_Iterate", y: Tensor) -> tuple["_Iterate", Tensor]:
-        """One step, halved until the residual falls, and which rows had met the tolerance before it.
+        """One step, halved until the residual falls, and which rows go on.
 
-        They leave after that step because it squares their error; it counts unless rounding spoils it.
+        A row leaves one step after it met the tolerance, because that step squares its error, or when it is stuck.
         """
         hessian = SumHessian(
             self.base.hessian_again(state.w, state.start), self.hessian(self.base.coordinates(state.x))
         )
-        state = state._replace(gain=1 + hessian.relative_trace)
-        finished = state.error <= TOLERANCE * state.gain
+        state = state._replace(gain=1 + torch.relu(hessian.relative_trace))
         step = _newton_step(hessian, state.residual)
+        # Where D^2 phi is not positive definite there is no step.
+        finished = (state.error <= TOLERANCE * state.gain) | ~torch.isfinite(step).all(-1)
         length = torch.ones_like(state.error)
         new = state
         for _ in range(HALVINGS):
@@ -146,8 +147,9 @@ class BaseDualSystem:
             if bool(enough.all()):
                 break
             length = torch.where(enough, length, 0.5 * length)
-        better = (new.error <= state.error).nonzero().squeeze(-1)
-        return state.replaced(better, new.rows(better)._replace(gain=state.gain[better])), finished
+        better = new.error <= state.error
+        taken = better.nonzero().squeeze(-1)
+        return state.replaced(taken, new.rows(taken)._replace(gain=state.gain[taken])), better & ~finished
 
     def _at(self, w: Tensor, y: Tensor, start: Tensor | None) -> "_Iterate":
         geometry = self.base.local(w, start)
