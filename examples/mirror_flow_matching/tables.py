@@ -4,10 +4,10 @@
 
 Every method trains on the same 10,000 points and is compared with the 10,000 held-out points of the target, which is
 the honest reference, and with the training points, which is the publication's protocol and rewards memorising. Each
-seed trains anew. Recipes: "paper" is the harness of the publication (three layers of 128 units, decaying learning rate,
-last weights, raw dual, 99 Euler steps); "ours" has four layers of 256, averaged weights, a constant learning rate, a
-standardised dual and 50 midpoint steps. Diffusions take 200 ancestral steps. Noise of the reflected flow is normal with
-deviation 2, folded into the domain.
+seed trains anew; from the third seed on only mirror flows of regularised maps do. Recipes: "paper" is the harness of
+the publication (three layers of 128 units, decaying learning rate, last weights, raw dual, 99 Euler steps); "ours" has
+four layers of 256, averaged weights, a constant learning rate, a standardised dual and 50 midpoint steps. Diffusions
+take 200 ancestral steps. Noise of the reflected flow is normal with deviation 2, folded into the domain.
 
 tables_seeds.csv   one row per model, as trained
 tables.csv         means and deviations over seeds, beside the published numbers and the floor of two exact samples
@@ -244,7 +244,7 @@ def main() -> None:
         for recipe in chosen.only.split(","):
             for target in TARGETS:
                 for name, method in methods(target, recipe).items():
-                    if (target, recipe, name, seed) in done:
+                    if (target, recipe, name, seed) in done or (seed > 1 and not name.startswith(("mirror,", "entr"))):
                         continue
                     made = rows_of(target, recipe, name, method, seed, chosen.quick)
                     rows += made
