@@ -138,6 +138,11 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
             ],
         ),
         ("policy/agent_settings.py", [], ["agent_settings.csv"]),
+        (
+            "topology/run.py",
+            [],
+            [f"{n}.{kind}" for n in ("compliance", "mesh", "mechanism", "self_load") for kind in ("csv", "png")],
+        ),
         ("policy/agents.py", ["--only", "inner"], ["agents.csv", "agents_seeds.csv", "agents.png"]),
         ("policy/value_agents.py", ["--only", "DQN,StaQ"], ["value_agents.csv", "value_agents.png"]),
         ("policy/neural_games.py", ["--only", "kuhn"], ["neural_games.csv", "neural_games.png"]),

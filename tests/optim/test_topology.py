@@ -56,6 +56,9 @@ def test_filters_keep_constants_and_have_their_transpose(kind):
 
     made = getattr(density_filters, kind)(Grid(9, 6), 2.3)
     assert np.allclose(made.apply(np.full(54, 0.7)), 0.7, atol=1e-12)
+    spikes = getattr(density_filters, kind)(Grid(9, 6), 0.6).apply(np.eye(54)[20])
+    assert spikes.min() >= 0
+    assert spikes.max() <= 1
     u, v = np.random.default_rng(0).normal(size=(2, 54))
     assert made.apply(u) @ v == pytest.approx(u @ made.transpose(v), rel=1e-12)
 
