@@ -63,6 +63,11 @@ def test_gallery_lines_keep_their_dual_coordinate(gallery):
             ["--seeds", "1"],
             ["few_steps.csv", "few_steps_seeds.csv", "latency.csv", "few_steps.png"],
         ),
+        (
+            "mirror_flow_matching/learned_map.py",
+            ["--seeds", "1"],
+            ["learned_map.csv", "learned_map_seeds.csv", "learned_map.png"],
+        ),
         ("mirror_flow_matching/watermark.py", [], ["watermark.csv", "watermark.png"]),
         ("mirror_flow_matching/watermark_detection.py", [], ["watermark_detection.csv"]),
         ("mirror_flow_matching/digits.py", ["--seeds", "1"], ["digits.csv", "digits_bits.csv", "digits.png"]),

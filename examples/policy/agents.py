@@ -184,9 +184,7 @@ def main() -> None:
     show(found)
     write_csv(chosen.out / "agents.csv", ["iqm: interquartile mean; low, high: 95% bootstrap interval"], found)
     if apart := differences(rows, "TRPO"):
-        note = (
-            "difference of interquartile means from TRPO's; low, high: 95% bootstrap interval"
-        )
+        note = "difference of interquartile means from TRPO's; low, high: 95% bootstrap interval"
         show(apart)
         write_csv(chosen.out / "agents_trpo.csv", [note], apart)
     draw(rows, chosen.out / "agents.png")
