@@ -5,9 +5,9 @@
 Trains ``configs/flow/watermark.yaml`` (16x16 colour patches of two photographs, 32 tokens) through the command line,
 and the same configuration in free space, whose samples are projected onto the slabs. Per method: the share of samples
 that the detector accepts as they are returned, after clamping and rounding to bytes, with the tolerance for rounding,
-and after rounding that keeps the mark; images with a coefficient on a wall (within 1e-5) or beyond; the distance of the laws
-of coefficients (Wasserstein-1, mean over tokens); the Frechet distance to all marked training patches in random
-convolutional features, of as many samples per row. Writes ``watermark.csv`` and ``watermark.png``.
+and after rounding that keeps the mark; images with a coefficient on a wall (within 1e-5) or beyond; the distance of
+the laws of coefficients (Wasserstein-1, mean over tokens); the Frechet distance to all marked training patches in
+random convolutional features, of as many samples per row. Writes ``watermark.csv`` and ``watermark.png``.
 """
 
 import sys
