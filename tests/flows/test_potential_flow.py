@@ -107,7 +107,7 @@ def test_the_term_of_the_map_is_the_density_of_a_still_flow():
         whole = flow.loss(x, generator=generator)
         flow.map_weight = 0.0
         part = flow.loss(x, generator=generator.manual_seed(1))
-    assert float(whole - part) == pytest.approx(-float(flow.map_log_prob(x).mean()) / 2, rel=1e-6)
+    assert float(whole - part) == pytest.approx(-flow.map_log_prob(x).mean().item() / 2, rel=1e-6)
 
 
 def test_points_of_sets_with_equalities_train_in_float32():
