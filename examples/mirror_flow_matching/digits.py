@@ -168,16 +168,18 @@ def main() -> None:
     for seed in range(chosen.seeds):
         flow = trained(seed, runs, chosen.quick)
         images = images or shown(flow, weights, chosen.quick)
-        if seed in {r["seed"] for r in table}:
-            continue
-        for w in weights:
-            steps = 4 if chosen.quick else STEPS
-            x = flow.sample(num, condition=labels, guidance_scale=1.0 + w, steps=steps, generator=seeded(seed))
-            rows.append({"seed": seed, "weight": float(w)} | judge.row(x, labels))
-        table += bits_rows(flow, judge, seed, chosen.quick)
-        write_csv(chosen.out / "digits.csv", [f"{num} samples per weight", *judge.notes()], rows)
-        notes = [f"nats / (64 log 2) + log2(17), {math.log2(17):.4f} bits for uniform pixels; the flow's own density"]
-        write_csv(chosen.out / "digits_bits.csv", notes, [*table, last])
+        if seed not in {r["seed"] for r in rows}:
+            for w in weights:
+                steps = 4 if chosen.quick else STEPS
+                x = flow.sample(num, condition=labels, guidance_scale=1.0 + w, steps=steps, generator=seeded(seed))
+                rows.append({"seed": seed, "weight": float(w)} | judge.row(x, labels))
+            write_csv(chosen.out / "digits.csv", [f"{num} samples per weight", *judge.notes()], rows)
+        if seed not in {r["seed"] for r in table}:
+            table += bits_rows(flow, judge, seed, chosen.quick)
+            notes = [
+                f"nats / (64 log 2) + log2(17), {math.log2(17):.4f} bits for uniform pixels; the flow's own density"
+            ]
+            write_csv(chosen.out / "digits_bits.csv", notes, [*table, last])
     show(rows)
     show([*table, last])
     draw(chosen.out / "digits.png", rows, images, judge, floor)
