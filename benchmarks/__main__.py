@@ -27,7 +27,6 @@ BENCHMARKS = {
     "mirror_maps": mirror_maps,
     "transforms": transforms,
     "flow": flow,
-    "flow_peers": flow_peers,
     "samplers": samplers,
     "samplers_cold": cold,
     "stein": stein,
@@ -37,6 +36,7 @@ BENCHMARKS = {
     "games": games,
     "transport": transport,
     "optim": optim,
+    "flow_peers": flow_peers,
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mirrorgen import domains, mirror_maps
 from mirrorgen.geometry.mirror_maps.base import MirrorMap
+from mirrorgen.nets import InputConvexMLP
 from mirrorgen.numerics import softplus
 
 Bare = Callable[[Tensor], object]
@@ -238,6 +239,10 @@ CASES: dict[str, Case] = {
         slack_log_det,
         ("2 matmul, pow in float64", "A^T W A, Cholesky, solve in float64 (one iteration)",
          "matmul, A^T W A, Cholesky in float64"), iterative=True),
+    "LearnedMirrorMap, polytope": Case(
+        lambda d: M.LearnedMirrorMap(M.RegularizedBarrier(facets(d), kappa=0.3), InputConvexMLP(d, [32, 32])),
+        slack_gradient(lambda s: s**-0.3), newton_step, slack_log_det,
+        ("those of its base, without the network",) * 3, iterative=True),
     "LogDet": Case(
         lambda d: M.LogDet(_psd(d)), cholesky_inverse, cholesky_inverse, cholesky_log,
         ("Cholesky, inverse in float64",) * 2 + ("Cholesky, log, sum in float64",), _negative_definite, iterative=True),
