@@ -91,6 +91,7 @@ class Judge:
         ]
 
 
+@torch.no_grad()
 def bits_rows(flow: mg.flows.MirrorFlow, judge: Judge, seed: int, quick: bool) -> list[dict[str, object]]:
     """Exact likelihoods of the labelled flow, of the unlabelled one, and of the labelled one on training digits."""
     rows: list[dict[str, object]] = []
@@ -98,7 +99,7 @@ def bits_rows(flow: mg.flows.MirrorFlow, judge: Judge, seed: int, quick: bool) -
         count = 10 if quick else 297
         x, y = judge.data.points(split)[:count], judge.data.conditions(split)[:count]
         condition = y if name == "with labels" else None
-        mean, error = bits(-flow.log_prob(x, condition=condition, steps=2 if quick else STEPS).detach().double())
+        mean, error = bits(-flow.log_prob(x, condition=condition, steps=2 if quick else STEPS).double())
         row: dict[str, object] = {"seed": seed, "digits": split, "model": name}
         rows.append(row | {"bits_per_dimension": mean, "standard_error": error})
     return rows
